@@ -1,0 +1,17 @@
+"""Good candidates into the registry, each MOJO with its metrics in one transaction."""
+
+from typing import Any
+
+from mage_platform.blocks import BlockRun, to_primitives
+from mage_platform.contracts.training import parse_candidate
+from mage_platform.training.registration import register_candidates
+
+if "data_exporter" not in globals():
+    from mage_ai.data_preparation.decorators import data_exporter
+
+
+@data_exporter
+def register_models(candidates: list[dict[str, Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
+    block = BlockRun.of(kwargs)
+    parsed = [parse_candidate(candidate) for candidate in candidates]
+    return to_primitives(register_candidates(block.settings, block.use_case, parsed))

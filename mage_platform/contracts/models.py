@@ -1,0 +1,73 @@
+"""Registered models: immutable versions, and the aliases that move between them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AwareDatetime, Field
+
+from mage_platform.contracts.features import InputSchema
+from mage_platform.contracts.strict import Contract, Name, Region, Sha256
+from mage_platform.contracts.training import BinaryMetrics, LeaderboardRow, TrainingWindow
+
+
+class ModelReference(Contract):
+    """Which model answered."""
+
+    use_case: Name
+    region: Region
+    version: Annotated[int, Field(ge=1)]
+    algorithm: str
+
+
+class ModelVersion(Contract):
+    """A registered MOJO of a (use case, region), with all that is needed to serve and to explain it."""
+
+    use_case: Name
+    region: Region
+    version: Annotated[int, Field(ge=1)]
+    algorithm: str
+    mojo_sha256: Sha256
+    genmodel_sha256: Sha256
+    target: str
+    """Name of the predicted column."""
+    input_schema: InputSchema
+    cache_ttl_seconds: Annotated[int, Field(ge=1)]
+    """How long a prediction may be answered from the cache."""
+    metrics: BinaryMetrics
+    naive_metrics: BinaryMetrics
+    leaderboard: list[LeaderboardRow]
+    window: TrainingWindow
+    rows: dict[str, int]
+    seed: int
+    h2o_version: str
+    run: str
+    """Id of the pipeline run that registered it."""
+    registered_at: AwareDatetime
+
+    @property
+    def reference(self) -> ModelReference:
+        """The short form that goes into answers."""
+        return ModelReference(
+            use_case=self.use_case, region=self.region, version=self.version, algorithm=self.algorithm
+        )
+
+
+class Champion(Contract):
+    """The version that the alias `champion` points to, and since when."""
+
+    model: ModelVersion
+    since: AwareDatetime
+
+
+class AliasMove(Contract):
+    """One move of an alias, kept for ever."""
+
+    use_case: Name
+    region: Region
+    alias: str
+    from_version: int | None
+    to_version: int
+    moved_at: AwareDatetime
+    moved_by: str
+    reason: str

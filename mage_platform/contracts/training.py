@@ -1,0 +1,135 @@
+"""What goes through the fan-out: plans in, candidates out, decisions at the end."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Any, Literal
+
+from pydantic import AwareDatetime, Field, TypeAdapter, model_validator
+
+from mage_platform.contracts.strict import Contract, Name, Region, Sha256
+
+
+class TrainingWindow(Contract):
+    """Half-open spans of event time, one after the other: train, validate, blend, test.
+
+    A vector belongs to the span that holds its event time. Labels not yet known at `test_until` are never used.
+    """
+
+    train_from: AwareDatetime | None = None
+    """Start of the training rows; None takes all there are."""
+    train_until: AwareDatetime
+    """End of the training rows, start of the validation rows (early stopping, leaderboard)."""
+    validate_until: AwareDatetime
+    """End of the validation rows, start of the blending rows (the stacked ensemble's second level)."""
+    blend_until: AwareDatetime
+    """End of the blending rows, start of the test rows (never trained or selected on)."""
+    test_until: AwareDatetime
+    """End of the test rows."""
+
+    @model_validator(mode="after")
+    def _in_order(self) -> TrainingWindow:
+        moments = [self.train_until, self.validate_until, self.blend_until, self.test_until]
+        if self.train_from is not None:
+            moments.insert(0, self.train_from)
+        if moments[0] >= moments[1] or any(a > b for a, b in pairwise(moments)):
+            raise ValueError("must be in order: train_from < train_until < validate_until <= blend_until < test_until")
+        if self.blend_until >= self.test_until:
+            raise ValueError("test_until must be after blend_until: the test window is empty")
+        return self
+
+
+class RegionPlan(Contract):
+    """One item of the fan-out: what to train, on which window, within which budget."""
+
+    use_case: Name
+    region: Region
+    run: str
+    """Id of the pipeline run; part of every project, frame and folder name."""
+    window: TrainingWindow
+    seed: int
+    maximum_models: Annotated[int, Field(ge=1)]
+    maximum_runtime_seconds: Annotated[int, Field(ge=1)]
+    labelled_rows: Annotated[int, Field(ge=0)]
+    """Labelled vectors of the region in the whole window, as counted when the plan was made."""
+
+
+class BinaryMetrics(Contract):
+    """How well probabilities of a binary target fit what happened, on one set of rows."""
+
+    auc: Annotated[float, Field(ge=0, le=1)]
+    """Area under the ROC curve, of the probabilities (never of hard labels)."""
+    log_loss: Annotated[float, Field(ge=0)]
+    """Mean negative log likelihood, natural logarithm."""
+    average_precision: Annotated[float, Field(ge=0, le=1)]
+    """Area under the precision-recall curve by the step rule."""
+    rows: Annotated[int, Field(ge=1)]
+    positive_share: Annotated[float, Field(ge=0, le=1)]
+
+
+class LeaderboardRow(Contract):
+    """One model of the AutoML run, as ranked on the validation rows."""
+
+    model: str
+    algorithm: str
+    auc: float
+    log_loss: float
+
+
+class GoodCandidate(Contract):
+    """A fan-out branch that ended with a model."""
+
+    status: Literal["trained"] = "trained"
+    plan: RegionPlan
+    mojo_path: str
+    """MOJO zip on the local disk of the run."""
+    mojo_sha256: Sha256
+    genmodel_path: str
+    """h2o-genmodel.jar of the same H2O version, beside the MOJO."""
+    genmodel_sha256: Sha256
+    algorithm: str
+    h2o_version: str
+    rows: dict[str, int]
+    """Rows of each part: train, validate, blend, test."""
+    metrics: BinaryMetrics
+    """On the test rows, scored by H2O."""
+    naive_metrics: BinaryMetrics
+    """The naive baseline on the same test rows."""
+    leaderboard: list[LeaderboardRow]
+    training_seconds: Annotated[float, Field(ge=0)]
+
+
+class FailedCandidate(Contract):
+    """A fan-out branch that ended with a reason."""
+
+    status: Literal["failed"] = "failed"
+    plan: RegionPlan
+    reason: str
+    """One sentence; the traceback is in the block's log."""
+
+
+Candidate = Annotated[GoodCandidate | FailedCandidate, Field(discriminator="status")]
+"""What one branch of the fan-out hands back."""
+
+_candidate: TypeAdapter[GoodCandidate | FailedCandidate] = TypeAdapter(Candidate)
+
+
+def parse_candidate(data: Any) -> GoodCandidate | FailedCandidate:
+    """Candidate from the JSON primitives that crossed from a branch to the exporter."""
+    return _candidate.validate_python(data)
+
+
+class PromotionDecision(Contract):
+    """Whether a version became champion, and why."""
+
+    use_case: Name
+    region: Region
+    version: int
+    promoted: bool
+    reason: str
+    metric: str
+    candidate_value: float
+    naive_value: float
+    champion_version: int | None = None
+    champion_value: float | None = None
+    """The present champion on the same held-out rows."""

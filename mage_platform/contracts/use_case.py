@@ -1,0 +1,157 @@
+"""The declaration of one prediction problem: `use_cases/<name>/use_case.yaml`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from mage_platform.contracts.features import FeatureColumn, InputSchema
+from mage_platform.contracts.strict import Contract, Name
+from mage_platform.contracts.training import TrainingWindow
+
+Column = Annotated[str, Field(min_length=1, max_length=63)]
+Function = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*:[a-z_][a-z0-9_]*$")]
+"""`module:function` of the use case's own folder."""
+
+
+class Source(Contract):
+    """Where the source rows come from: a function of the use case's folder, or a file in it."""
+
+    function: Function | None = None
+    """`load_rows(start, end) -> DataFrame`; both bounds are aware datetimes or None, of event time, half open."""
+    file: str | None = None
+    """Parquet or CSV file, relative to the use case's folder."""
+    history_days: Annotated[int, Field(ge=0)] = 0
+    """Days before the asked-for window that are read as well, because the feature code looks back."""
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Source:
+        if (self.function is None) == (self.file is None):
+            raise ValueError("declare exactly one of `function` and `file`")
+        return self
+
+
+class Entity(Contract):
+    """What a feature vector describes."""
+
+    key: list[Column] = Field(..., min_length=1)
+    """Columns of the natural key; the entity id is the UUIDv5 of their values."""
+
+
+class Target(Contract):
+    """What is predicted."""
+
+    column: Column
+    kind: Literal["binary"] = "binary"
+    """Two classes, 0 and 1. A row without a value has no label."""
+    known_at: Column
+    """Column with the moment (with time zone) at which the label became known."""
+
+
+class Features(Contract):
+    """How vectors are made, and what each feature is."""
+
+    function: Function | None = None
+    """Pure `build_features(rows) -> DataFrame` with the same index; left out, the columns are taken as they are."""
+    columns: dict[Column, FeatureColumn] = Field(..., min_length=1)
+
+
+Rule = dict[str, dict[str, Any]]
+"""One great-expectations expectation: its name and its arguments."""
+
+
+class Expectations(Contract):
+    """What must hold of the source rows."""
+
+    maximum_bad_share: Annotated[float, Field(ge=0, le=1)] = 0.01
+    """A greater share of rows refused stops the run."""
+    rows: list[Rule] = []
+    """A row that breaks one goes to quarantine, the rest go on."""
+    table: list[Rule] = []
+    """One that does not hold stops the run."""
+
+    @field_validator("rows", "table")
+    @classmethod
+    def _one_name_each(cls, rules: list[Rule]) -> list[Rule]:
+        for rule in rules:
+            if len(rule) != 1 or not next(iter(rule)).startswith("expect_"):
+                raise ValueError(f"each rule is one `expect_...: {{arguments}}`, not {rule!r}")
+        return rules
+
+
+class Training(TrainingWindow):
+    """Window, budget and options of the AutoML run of each region."""
+
+    seed: int = 1
+    maximum_models: Annotated[int, Field(ge=1, le=200)] = 6
+    """Models AutoML builds, stacked ensembles not counted. With the seed this makes a run reproducible."""
+    maximum_runtime_seconds: Annotated[int, Field(ge=1)] = 1800
+    """Safety net for each region; a run it cuts off is not reproducible."""
+    include_algorithms: list[str] | None = None
+    exclude_algorithms: list[str] | None = None
+    stopping_rounds: Annotated[int, Field(ge=0)] = 3
+    stopping_tolerance: Annotated[float, Field(gt=0)] | None = None
+    minimum_rows: Annotated[int, Field(ge=2)] = 500
+    """A region with fewer labelled rows in any part of the window's training span ends with a reason."""
+    naive_baseline: list[Column] = []
+    """Features whose target rate on the training rows is the naive baseline; empty takes the overall rate."""
+
+    @model_validator(mode="after")
+    def _one_list_of_algorithms(self) -> Training:
+        if self.include_algorithms is not None and self.exclude_algorithms is not None:
+            raise ValueError("declare include_algorithms or exclude_algorithms, not both")
+        return self
+
+    @property
+    def window(self) -> TrainingWindow:
+        """The four spans alone."""
+        return TrainingWindow(**{name: getattr(self, name) for name in TrainingWindow.model_fields})
+
+
+class Promotion(Contract):
+    """When a candidate becomes champion: better than the naive baseline and than the present champion."""
+
+    metric: Literal["auc", "log_loss", "average_precision"] = "auc"
+    minimum_gain: Annotated[float, Field(ge=0)] = 0.0
+    """How much better than the present champion, in units of the metric."""
+
+
+class Serving(Contract):
+    """How predictions are answered."""
+
+    cache_ttl_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+
+
+class UseCase(Contract):
+    """One prediction problem: a table with an entity, an event time, a region and a target."""
+
+    name: Name
+    title: str
+    description: str = ""
+    source: Source
+    entity: Entity
+    event_time: Column
+    """Column with the moment at which the vector is true, with time zone."""
+    region: Column
+    """Column whose values are the regions; one model each."""
+    target: Target
+    features: Features
+    expectations: Expectations = Expectations()
+    training: Training
+    promotion: Promotion = Promotion()
+    serving: Serving = Serving()
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> UseCase:
+        if self.target.column in self.features.columns:
+            raise ValueError(f"the target {self.target.column!r} is also a feature: that would leak it")
+        unknown = [name for name in self.training.naive_baseline if name not in self.features.columns]
+        if unknown:
+            raise ValueError(f"training.naive_baseline names {unknown}, which are not features")
+        return self
+
+    @property
+    def input_schema(self) -> InputSchema:
+        """Schema of the feature vectors."""
+        return InputSchema(columns=self.features.columns)

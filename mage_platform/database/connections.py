@@ -1,0 +1,57 @@
+"""Connections for one unit of work each, fit for PgBouncer in transaction mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+
+from mage_platform.errors import DatabaseUnavailable
+from mage_platform.settings import Settings
+
+Connection = psycopg.Connection[Any]
+
+
+@contextmanager
+def connect(settings: Settings, *, application_name: str = "mage_platform") -> Iterator[Connection]:
+    """A connection whose work is committed at the end of the block, or rolled back on an error.
+
+    Server-side prepared statements are off, and nothing may be kept in the session: behind PgBouncer the next
+    transaction may run on another server connection.
+
+    Raises:
+        DatabaseUnavailable: The server refused, or went away in between.
+    """
+    database = settings.database
+    password = settings.database_password
+    try:
+        connection = psycopg.connect(
+            host=database.host,
+            port=database.port,
+            dbname=database.name,
+            user=database.user,
+            password=password.get_secret_value() if password else None,
+            connect_timeout=max(2, round(database.connect_timeout_seconds)),
+            application_name=application_name,
+            prepare_threshold=None,
+        )
+    except psycopg.OperationalError as error:
+        raise DatabaseUnavailable(_sentence(settings, error)) from error
+    try:
+        with connection:
+            yield connection
+    except psycopg.OperationalError as error:
+        if connection.broken or connection.closed:
+            raise DatabaseUnavailable(_sentence(settings, error)) from error
+        raise
+
+
+def _sentence(settings: Settings, error: psycopg.OperationalError) -> str:
+    database = settings.database
+    cause = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    return (
+        f"PostgreSQL at {database.host}:{database.port} (database {database.name}, role {database.user}) "
+        f"did not answer: {cause}. Start the local stack with `make run`, or check PLATFORM_DATABASE__*"
+    )

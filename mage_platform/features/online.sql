@@ -1,0 +1,15 @@
+-- Queries of the online read. Parameters are psycopg's named ones.
+
+-- name: latest_vector
+-- One entity lies in one hash partition, and its primary key is in order of event time: a single index step.
+SELECT event_time, feature_vector FROM platform.features
+WHERE entity_id = %(entity_id)s AND use_case = %(use_case)s AND region = %(region)s
+ORDER BY event_time DESC
+LIMIT 1
+
+-- name: latest_vector_not_after
+SELECT event_time, feature_vector FROM platform.features
+WHERE entity_id = %(entity_id)s AND use_case = %(use_case)s AND region = %(region)s
+  AND event_time <= %(not_after)s
+ORDER BY event_time DESC
+LIMIT 1

@@ -1,0 +1,36 @@
+"""The steps of `ingest_features` that touch the database: validation with its quarantine, and the export."""
+
+from __future__ import annotations
+
+import pandas as pd
+import structlog
+
+from mage_platform.contracts import UseCase
+from mage_platform.database import connect
+from mage_platform.features.ingest import IngestReport, ingest
+from mage_platform.settings import Settings
+from mage_platform.validation import record, validate
+
+log = structlog.get_logger()
+
+
+def validate_rows(settings: Settings, use_case: UseCase, rows: pd.DataFrame, *, run: str) -> pd.DataFrame:
+    """Validate source rows, keep the report and the refused rows, and hand on the rest.
+
+    Raises:
+        ValidationStopped: A table-level expectation is broken, or too many rows are bad. The refused rows are in
+            quarantine all the same.
+        DatabaseUnavailable: PostgreSQL did not answer.
+    """
+    validated = validate(rows, use_case, run=run)
+    with connect(settings) as connection:
+        record(connection, validated)
+    log.info("rows validated", **validated.report.model_dump(mode="json", exclude={"started_at"}))
+    validated.raise_if_stopped(use_case)
+    return validated.passed
+
+
+def store_vectors(settings: Settings, use_case: UseCase, vectors: pd.DataFrame) -> IngestReport:
+    """Write vectors and labels to the feature store, all or nothing."""
+    with connect(settings) as connection:
+        return ingest(connection, use_case, vectors)

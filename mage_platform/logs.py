@@ -1,0 +1,28 @@
+"""Logging: structlog through the standard library, for reading on a terminal and as JSON everywhere else."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+
+from mage_platform.settings import Settings
+
+
+def configure_logging(settings: Settings) -> None:
+    """Set up logging for this process; call it once, at the edge."""
+    terminal = sys.stderr.isatty() and settings.environment == "local"
+    renderer = structlog.dev.ConsoleRenderer() if terminal else structlog.processors.JSONRenderer(default=str)
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, settings.log_level)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )

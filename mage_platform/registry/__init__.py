@@ -1,0 +1,26 @@
+"""The model registry in PostgreSQL: immutable versions, their artifacts, and the aliases that move."""
+
+from mage_platform.registry.aliases import (
+    alias_history,
+    champion,
+    champions,
+    champions_marker,
+    move_alias,
+)
+from mage_platform.registry.artifacts import fetch_artifact, sha256_of, store_artifact
+from mage_platform.registry.versions import NewVersion, model_version, model_versions, register
+
+__all__ = [
+    "NewVersion",
+    "alias_history",
+    "champion",
+    "champions",
+    "champions_marker",
+    "fetch_artifact",
+    "model_version",
+    "model_versions",
+    "move_alias",
+    "register",
+    "sha256_of",
+    "store_artifact",
+]

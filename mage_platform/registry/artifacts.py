@@ -1,0 +1,76 @@
+"""Artifacts by content: MOJO zips and the genmodel jar, kept in chunks under their SHA-256."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from pathlib import Path
+from typing import Literal
+
+from mage_platform.database import Queries
+from mage_platform.database.connections import Connection
+from mage_platform.errors import ArtifactCorrupt, NotFound
+
+CHUNK_BYTES = 1 << 20
+QUERIES = Queries(Path(__file__).with_name("registry.sql"))
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def store_artifact(connection: Connection, path: Path, kind: Literal["mojo", "genmodel"]) -> str:
+    """Keep a file under its SHA-256, in the caller's transaction; bytes already kept are not written again.
+
+    Returns:
+        The SHA-256.
+    """
+    sha256 = sha256_of(path)
+    parameters = {"sha256": sha256, "kind": kind, "bytes": path.stat().st_size}
+    if connection.execute(QUERIES.add_artifact, parameters).fetchone() is None:
+        return sha256
+    with path.open("rb") as file, connection.cursor().copy(QUERIES.copy_chunks) as copy:
+        copy.set_types(["text", "int4", "bytea"])
+        number = 0
+        while chunk := file.read(CHUNK_BYTES):
+            copy.write_row((sha256, number, chunk))
+            number += 1
+    return sha256
+
+
+def fetch_artifact(connection: Connection, sha256: str, folder: Path, *, suffix: str = ".zip") -> Path:
+    """Bring an artifact to `<folder>/<sha256><suffix>`; a good copy already there is used as it is.
+
+    The digest is verified in either case, and the file appears whole or not at all.
+
+    Raises:
+        NotFound: No artifact of this digest is registered.
+        ArtifactCorrupt: The bytes in the registry do not match the digest.
+    """
+    target = folder / f"{sha256}{suffix}"
+    if target.exists() and sha256_of(target) == sha256:
+        return target
+    size = connection.execute(QUERIES.artifact_size, {"sha256": sha256}).fetchone()
+    if size is None:
+        raise NotFound(f"no artifact {sha256} is registered")
+    folder.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=folder, prefix=f".{sha256[:12]}")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for number in range(-(-size[0] // CHUNK_BYTES)):
+                chunk = connection.execute(
+                    QUERIES.read_chunk, {"sha256": sha256, "number": number}, binary=True
+                ).fetchone()
+                file.write(chunk[0] if chunk else b"")
+        if sha256_of(Path(name)) != sha256:
+            raise ArtifactCorrupt(
+                f"artifact {sha256} does not match its SHA-256: it was altered or truncated in the registry; "
+                "train again, or move the alias to another version with `mage-platform models rollback`"
+            )
+        Path(name).replace(target)
+    finally:
+        Path(name).unlink(missing_ok=True)
+    return target

@@ -1,0 +1,76 @@
+-- Queries of the registry. Parameters are psycopg's named ones.
+
+-- name: add_artifact
+-- Content addressed: the same bytes are kept once.
+INSERT INTO platform.artifacts (sha256, kind, bytes) VALUES (%(sha256)s, %(kind)s, %(bytes)s)
+ON CONFLICT (sha256) DO NOTHING
+RETURNING sha256
+
+-- name: copy_chunks
+COPY platform.artifact_chunks (sha256, number, chunk) FROM STDIN (FORMAT BINARY)
+
+-- name: read_chunk
+SELECT chunk FROM platform.artifact_chunks WHERE sha256 = %(sha256)s AND number = %(number)s
+
+-- name: artifact_size
+SELECT bytes FROM platform.artifacts WHERE sha256 = %(sha256)s
+
+-- name: lock_region
+-- One registration or alias move of a region at a time, so that no version number is given twice. Bound to the
+-- transaction: PgBouncer would leave a session lock behind on a pooled connection.
+SELECT pg_advisory_xact_lock(hashtextextended(%(use_case)s || '/' || %(region)s, 742))
+
+-- name: version_of_run
+SELECT version FROM platform.model_versions
+WHERE use_case = %(use_case)s AND region = %(region)s AND run = %(run)s
+
+-- name: add_version
+INSERT INTO platform.model_versions
+    (use_case, region, version, algorithm, mojo_sha256, genmodel_sha256, run, details)
+SELECT %(use_case)s, %(region)s, coalesce(max(version), 0) + 1, %(algorithm)s, %(mojo_sha256)s, %(genmodel_sha256)s,
+       %(run)s, %(details)s
+FROM platform.model_versions WHERE use_case = %(use_case)s AND region = %(region)s
+RETURNING version, registered_at
+
+-- name: versions
+SELECT use_case, region, version, algorithm, mojo_sha256, genmodel_sha256, run, details, registered_at
+FROM platform.model_versions
+WHERE (%(use_case)s::text IS NULL OR use_case = %(use_case)s)
+  AND (%(region)s::text IS NULL OR region = %(region)s)
+  AND (%(version)s::integer IS NULL OR version = %(version)s)
+ORDER BY use_case, region, version DESC
+
+-- name: champions
+SELECT v.use_case, v.region, v.version, v.algorithm, v.mojo_sha256, v.genmodel_sha256, v.run, v.details,
+       v.registered_at, a.moved_at
+FROM platform.model_aliases a
+JOIN platform.model_versions v USING (use_case, region, version)
+WHERE a.alias = 'champion'
+  AND (%(use_case)s::text IS NULL OR a.use_case = %(use_case)s)
+  AND (%(region)s::text IS NULL OR a.region = %(region)s)
+ORDER BY v.use_case, v.region
+
+-- name: champions_marker
+-- Cheap to ask every second: it changes exactly when some alias moved.
+SELECT coalesce(max(move_id), 0) FROM platform.alias_history
+
+-- name: alias_version
+SELECT version FROM platform.model_aliases
+WHERE use_case = %(use_case)s AND region = %(region)s AND alias = %(alias)s
+
+-- name: set_alias
+INSERT INTO platform.model_aliases (use_case, region, alias, version)
+VALUES (%(use_case)s, %(region)s, %(alias)s, %(version)s)
+ON CONFLICT (use_case, region, alias) DO UPDATE SET version = excluded.version, moved_at = now()
+
+-- name: record_move
+INSERT INTO platform.alias_history (use_case, region, alias, from_version, to_version, moved_by, reason)
+VALUES (%(use_case)s, %(region)s, %(alias)s, %(from_version)s, %(version)s, %(moved_by)s, %(reason)s)
+RETURNING moved_at
+
+-- name: history
+SELECT use_case, region, alias, from_version, to_version, moved_at, moved_by, reason
+FROM platform.alias_history
+WHERE (%(use_case)s::text IS NULL OR use_case = %(use_case)s)
+  AND (%(region)s::text IS NULL OR region = %(region)s)
+ORDER BY move_id DESC

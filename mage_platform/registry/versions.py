@@ -1,0 +1,116 @@
+"""Model versions: registered once, never changed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from psycopg.types.json import Jsonb
+from pydantic import Field
+
+from mage_platform.contracts import (
+    BinaryMetrics,
+    InputSchema,
+    LeaderboardRow,
+    ModelVersion,
+    TrainingWindow,
+)
+from mage_platform.contracts.strict import Contract, Name, Region
+from mage_platform.database.connections import Connection
+from mage_platform.errors import ModelNotFound
+from mage_platform.registry.artifacts import QUERIES, store_artifact
+
+
+class NewVersion(Contract):
+    """What a registration brings; number, digests and time are the registry's."""
+
+    use_case: Name
+    region: Region
+    algorithm: str
+    target: str
+    input_schema: InputSchema
+    cache_ttl_seconds: int = Field(ge=1)
+    metrics: BinaryMetrics
+    naive_metrics: BinaryMetrics
+    leaderboard: list[LeaderboardRow]
+    window: TrainingWindow
+    rows: dict[str, int]
+    seed: int
+    h2o_version: str
+    run: str
+
+
+_COLUMNS = {"use_case", "region", "algorithm", "run"}
+
+
+def register(connection: Connection, new: NewVersion, *, mojo: Path, genmodel: Path) -> ModelVersion:
+    """Register a version with its artifacts, in the caller's transaction.
+
+    A run registers at most one version of a region: called again for the same run (a block that was retried) it
+    returns the version there is.
+
+    Args:
+        connection: An open connection.
+        new: What is registered.
+        mojo: The MOJO zip.
+        genmodel: h2o-genmodel.jar of the H2O version that wrote the MOJO.
+    """
+    region = {"use_case": new.use_case, "region": new.region}
+    connection.execute(QUERIES.lock_region, region)
+    if (row := connection.execute(QUERIES.version_of_run, {**region, "run": new.run}).fetchone()) is not None:
+        return model_version(connection, new.use_case, new.region, row[0])
+    digests = {
+        "mojo_sha256": store_artifact(connection, mojo, "mojo"),
+        "genmodel_sha256": store_artifact(connection, genmodel, "genmodel"),
+    }
+    details = new.model_dump(mode="json", exclude=_COLUMNS)
+    row = connection.execute(
+        QUERIES.add_version,
+        {**region, **digests, "algorithm": new.algorithm, "run": new.run, "details": Jsonb(details)},
+    ).fetchone()
+    assert row is not None
+    return ModelVersion(**dict(new), **digests, version=row[0], registered_at=row[1])
+
+
+def model_versions(
+    connection: Connection,
+    *,
+    use_case: str | None = None,
+    region: str | None = None,
+    version: int | None = None,
+) -> list[ModelVersion]:
+    """Registered versions, by use case and region, newest first; each argument narrows the list."""
+    parameters = {"use_case": use_case, "region": region, "version": version}
+    return [as_model_version(row) for row in connection.execute(QUERIES.versions, parameters)]
+
+
+def model_version(connection: Connection, use_case: str, region: str, version: int) -> ModelVersion:
+    """One registered version.
+
+    Raises:
+        ModelNotFound: There is none of that number.
+    """
+    found = model_versions(connection, use_case=use_case, region=region, version=version)
+    if not found:
+        raise ModelNotFound(
+            f"no version {version} of use case {use_case!r}, region {region!r} is registered; "
+            "`mage-platform models list` shows what is",
+            field="version",
+        )
+    return found[0]
+
+
+def as_model_version(row: Any) -> ModelVersion:
+    """Model version from a row of the queries `versions` and `champions`."""
+    use_case, region, version, algorithm, mojo_sha256, genmodel_sha256, run, details, registered_at = row[:9]
+    return ModelVersion(
+        use_case=use_case,
+        region=region,
+        version=version,
+        algorithm=algorithm,
+        mojo_sha256=mojo_sha256,
+        genmodel_sha256=genmodel_sha256,
+        run=run,
+        registered_at=registered_at,
+        **details,
+    )

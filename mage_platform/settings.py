@@ -1,0 +1,253 @@
+"""All settings of the platform, in one place.
+
+Settings come from `PLATFORM_*` environment variables (nested names joined by two underscores, as in
+`PLATFORM_SIDECAR__PORT=8080`). Secrets come from files: `<secrets folder>/platform_<name>`, one value a file. The
+secrets folder is `PLATFORM_SECRETS_FOLDER`, else `/run/secrets/platform` where it exists, else
+`<state folder>/secrets`, where the local stack writes passwords it makes up at its first start.
+
+Settings are built at the edge (command line, block, sidecar start) and passed down.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import quote
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mage_platform.errors import SettingsInvalid
+
+PROJECT = Path(__file__).resolve().parent.parent
+PREFIX = "PLATFORM_"
+Port = Annotated[int, Field(ge=1, le=65535)]
+
+
+class _Group(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(_Group):
+    """Where PostgreSQL is reached. In production this is PgBouncer in transaction mode, and nothing else."""
+
+    host: str = "127.0.0.1"
+    """Host name or address."""
+    port: Port = 15432
+    """Port of PostgreSQL. Locally the embedded server listens here."""
+    name: str = "platform"
+    """Database."""
+    user: str = "platform"
+    """Role. Its password is the secret `platform_database_password`."""
+    through_pgbouncer: bool = False
+    """True when host and port are PgBouncer's. Required in production."""
+    pool_size: Annotated[int, Field(ge=1, le=100)] = 4
+    """Most connections one process keeps open."""
+    connect_timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 5.0
+    """How long opening a connection may take."""
+
+
+class PgBouncerSettings(_Group):
+    """The pooler of the local stack; used when its binary is installed."""
+
+    port: Port = 16432
+    """Port it listens on."""
+    enabled: bool = True
+    """False keeps the local stack on direct connections even where PgBouncer is installed."""
+
+
+class RedisSettings(_Group):
+    """The look-aside cache (Redis 7 or Valkey)."""
+
+    host: str = "127.0.0.1"
+    """Host name or address."""
+    port: Port = 16379
+    """Port."""
+    database: Annotated[int, Field(ge=0, le=15)] = 0
+    """Number of the logical database."""
+    timeout_milliseconds: Annotated[int, Field(ge=1, le=5000)] = 50
+    """Longest wait for an answer before the cache is left out."""
+
+
+class H2OSettings(_Group):
+    """The H2O server that trains."""
+
+    host: str = "127.0.0.1"
+    """Address of the server (of the leader, in a cluster)."""
+    port: Port = 54321
+    """REST port; H2O takes the next one as well."""
+    memory_limit_gib: Annotated[float, Field(ge=1)] = 5.0
+    """Memory H2O may use in all, as a container limit would set it. The heap is 70 % of it."""
+    threads: Annotated[int, Field(ge=1)] = max(1, os.cpu_count() or 1)
+    """Worker threads of the local H2O server."""
+    connect_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
+    """How long a training waits for the server before it gives up."""
+
+    @property
+    def heap_mib(self) -> int:
+        """Heap in MiB: 70 % of the limit, rounded down (registry: JVM heap at most 70 % of container memory)."""
+        return int(self.memory_limit_gib * 1024 * 0.70)
+
+    @property
+    def url(self) -> str:
+        """Base address of the REST interface."""
+        return f"http://{self.host}:{self.port}"
+
+
+class MageSettings(_Group):
+    """The Mage server: UI, scheduler and API."""
+
+    host: str = "127.0.0.1"
+    """Address it binds to and is reached at."""
+    port: Port = 6789
+    """Port of the UI and the API."""
+    owner_email: str = "owner@platform.local"
+    """Login of the owner. The password is the secret `platform_mage_owner_password`."""
+    database: str = "mage"
+    """Database of Mage's own metadata, on the same PostgreSQL."""
+    database_user: str = "mage"
+    """Role of Mage's own metadata. Its password is the secret `platform_mage_database_password`."""
+
+    @property
+    def url(self) -> str:
+        """Base address."""
+        return f"http://{self.host}:{self.port}"
+
+
+class SidecarSettings(_Group):
+    """The FastAPI sidecar that answers predictions."""
+
+    host: str = "127.0.0.1"
+    """Address it binds to and is reached at."""
+    port: Port = 8000
+    """Port."""
+    inference_threads: Annotated[int, Field(ge=1, le=64)] = max(1, os.cpu_count() or 1)
+    """Threads of the executor that scores."""
+    refresh_seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
+    """How often the registry is asked for new champions."""
+    java_heap_mib: Annotated[int, Field(ge=64)] = 256
+    """Heap of the scoring JVM inside the process, in MiB."""
+
+    @property
+    def url(self) -> str:
+        """Base address."""
+        return f"http://{self.host}:{self.port}"
+
+
+class TrainingSettings(_Group):
+    """How the fan-out uses the machine."""
+
+    parallel_regions: Annotated[int, Field(ge=1, le=64)] = 3
+    """Regions trained side by side on the H2O server."""
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Each nested group documents its fields."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, case_sensitive=False
+    )
+
+    environment: Literal["local", "production"] = "local"
+    """`production` refuses direct database connections and logs JSON."""
+    state_folder: Path = PROJECT / ".platform"
+    """Everything the local stack keeps: data folders, logs, secrets, models of runs."""
+    use_cases_folder: Path = PROJECT / "use_cases"
+    """Folder with one sub-folder for each use case."""
+    secrets_folder: Path | None = None
+    """Folder of the secret files; see above for the default."""
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    """Least severity that is logged."""
+
+    database: DatabaseSettings = DatabaseSettings()
+    pgbouncer: PgBouncerSettings = PgBouncerSettings()
+    redis: RedisSettings = RedisSettings()
+    h2o: H2OSettings = H2OSettings()
+    mage: MageSettings = MageSettings()
+    sidecar: SidecarSettings = SidecarSettings()
+    training: TrainingSettings = TrainingSettings()
+
+    database_password: SecretStr | None = None
+    """Password of `database.user`."""
+    mage_database_password: SecretStr | None = None
+    """Password of `mage.database_user`."""
+    mage_owner_password: SecretStr | None = None
+    """Password of the Mage owner's login."""
+    redis_password: SecretStr | None = None
+    """Password of Redis; none by default."""
+
+    @property
+    def runs_folder(self) -> Path:
+        """Where training runs keep their MOJOs until they are registered: `<state folder>/runs/<run>/<region>`."""
+        return self.state_folder / "runs"
+
+    def database_url(self) -> str:
+        """`postgresql://` address with the password; a secret, never log it."""
+        database = self.database
+        password = self.database_password.get_secret_value() if self.database_password else ""
+        credentials = quote(database.user, safe="") + (":" + quote(password, safe="") if password else "")
+        return f"postgresql://{credentials}@{database.host}:{database.port}/{quote(database.name, safe='')}"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Settings of this process, from its environment and the secret files.
+
+    Raises:
+        SettingsInvalid: A `PLATFORM_*` name is unknown, a value does not fit, or production is set up with direct
+            database connections. The message names the variable, the value and the nearest right name.
+    """
+    _refuse_unknown_names()
+    try:
+        first = Settings(**overrides)
+        folder = _secrets_folder(first)
+        settings = Settings(_secrets_dir=str(folder), **overrides) if folder else first
+    except ValidationError as error:
+        raise _explain(error) from None
+    if settings.environment == "production" and not settings.database.through_pgbouncer:
+        raise SettingsInvalid(
+            "production refuses direct PostgreSQL connections: point PLATFORM_DATABASE__HOST and "
+            "PLATFORM_DATABASE__PORT at PgBouncer and set PLATFORM_DATABASE__THROUGH_PGBOUNCER=true",
+            field="database.through_pgbouncer",
+        )
+    return settings
+
+
+def setting_names() -> list[str]:
+    """Every accepted environment variable, sorted.
+
+    >>> "PLATFORM_SIDECAR__PORT" in setting_names()
+    True
+    """
+    names = []
+    for name, field in Settings.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, _Group):
+            names += [f"{PREFIX}{name}__{inner}".upper() for inner in annotation.model_fields]
+        else:
+            names.append(f"{PREFIX}{name}".upper())
+    return sorted(names)
+
+
+def _refuse_unknown_names() -> None:
+    known = setting_names()
+    groups = {name.split("__")[0] for name in known}
+    for name in os.environ:
+        upper = name.upper()
+        if upper.startswith(PREFIX) and upper not in known and upper not in groups:
+            nearest = difflib.get_close_matches(upper, known, n=1, cutoff=0.0)[0]
+            raise SettingsInvalid(f"unknown setting {name}; did you mean {nearest}?", field=name)
+
+
+def _secrets_folder(settings: Settings) -> Path | None:
+    candidates = [settings.secrets_folder, Path("/run/secrets/platform"), settings.state_folder / "secrets"]
+    return next((folder for folder in candidates if folder is not None and folder.is_dir()), None)
+
+
+def _explain(error: ValidationError) -> SettingsInvalid:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    name = PREFIX + "__".join(path).upper()
+    value = "" if "password" in name.lower() else f"={first.get('input')!r}"
+    return SettingsInvalid(f"{name}{value}: {first['msg']}", field=".".join(path))

@@ -1,0 +1,1 @@
+"""Regional training: plans, the AutoML run of one region, its evaluation, and promotion."""

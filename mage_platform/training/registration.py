@@ -1,0 +1,85 @@
+"""From candidates to registered versions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import structlog
+
+from mage_platform.contracts import FailedCandidate, GoodCandidate, ModelVersion, UseCase
+from mage_platform.contracts.strict import Contract
+from mage_platform.database import connect
+from mage_platform.errors import ArtifactCorrupt, TrainingFailed
+from mage_platform.registry import NewVersion, register, sha256_of
+from mage_platform.settings import Settings
+
+log = structlog.get_logger()
+
+
+class Registration(Contract):
+    """What the exporter hands on: what was registered, and which regions have nothing to register."""
+
+    versions: list[ModelVersion]
+    failed: list[FailedCandidate]
+
+    def raise_if_failed(self) -> None:
+        """Fail the run when a region failed.
+
+        Raises:
+            TrainingFailed: Names each failed region with its reason, and what became of the others.
+        """
+        if not self.failed:
+            return
+        lines = [f"{len(self.failed)} of {len(self.failed) + len(self.versions)} regions failed:"]
+        lines += [f"  {failed.plan.region}: {failed.reason}" for failed in self.failed]
+        good = ", ".join(f"{version.region} (version {version.version})" for version in self.versions)
+        lines.append(f"Registered all the same: {good or 'none'}")
+        raise TrainingFailed("\n".join(lines), regions=[failed.plan.region for failed in self.failed])
+
+
+def register_candidates(
+    settings: Settings, use_case: UseCase, candidates: Sequence[GoodCandidate | FailedCandidate]
+) -> Registration:
+    """Register every good candidate, each with its artifacts in one transaction.
+
+    Raises:
+        ArtifactCorrupt: A MOJO on disk is not the one that was evaluated.
+        DatabaseUnavailable: PostgreSQL did not answer; a repeated call goes on where this one stopped.
+    """
+    versions = []
+    for candidate in candidates:
+        if isinstance(candidate, FailedCandidate):
+            continue
+        mojo, genmodel = Path(candidate.mojo_path), Path(candidate.genmodel_path)
+        if not mojo.is_file() or sha256_of(mojo) != candidate.mojo_sha256:
+            raise ArtifactCorrupt(f"{mojo} is missing or not the MOJO that was evaluated: train the region again")
+        with connect(settings) as connection:
+            version = register(connection, _new_version(use_case, candidate), mojo=mojo, genmodel=genmodel)
+        versions.append(version)
+        log.info(
+            "model registered", use_case=version.use_case, region=version.region, version=version.version,
+            mojo_bytes=mojo.stat().st_size,
+        )  # fmt: skip
+    failed = [candidate for candidate in candidates if isinstance(candidate, FailedCandidate)]
+    return Registration(versions=versions, failed=failed)
+
+
+def _new_version(use_case: UseCase, candidate: GoodCandidate) -> NewVersion:
+    plan = candidate.plan
+    return NewVersion(
+        use_case=plan.use_case,
+        region=plan.region,
+        algorithm=candidate.algorithm,
+        target=use_case.target.column,
+        input_schema=use_case.input_schema,
+        cache_ttl_seconds=use_case.serving.cache_ttl_seconds,
+        metrics=candidate.metrics,
+        naive_metrics=candidate.naive_metrics,
+        leaderboard=candidate.leaderboard,
+        window=plan.window,
+        rows=candidate.rows,
+        seed=plan.seed,
+        h2o_version=candidate.h2o_version,
+        run=plan.run,
+    )
