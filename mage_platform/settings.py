@@ -24,6 +24,7 @@ from mage_platform.errors import SettingsInvalid
 PROJECT = Path(__file__).resolve().parent.parent
 PREFIX = "PLATFORM_"
 Port = Annotated[int, Field(ge=1, le=65535)]
+CachePolicy = Literal["always", "adaptive", "off"]
 
 
 class _Group(BaseModel):
@@ -129,6 +130,8 @@ class SidecarSettings(_Group):
     """How often the registry is asked for new champions."""
     java_heap_mib: Annotated[int, Field(ge=64)] = 256
     """Heap of the scoring JVM inside the process, in MiB."""
+    prediction_cache: CachePolicy = "adaptive"
+    """Whether the look-aside cache takes part: for every request, while it is measured cheaper than scoring, never."""
 
     @property
     def url(self) -> str:

@@ -18,7 +18,12 @@ ENTITY_ID, EVENT_TIME, REGION, LABEL, KNOWN_AT = "_entity_id", "_event_time", "_
 
 
 def build_vectors(
-    settings: Settings, use_case: UseCase, rows: pd.DataFrame, *, start: datetime | None = None
+    settings: Settings,
+    use_case: UseCase,
+    rows: pd.DataFrame,
+    *,
+    start: datetime | None = None,
+    wanted: pd.Series[bool] | None = None,
 ) -> pd.DataFrame:
     """Apply the use case's own feature code and add what identifies and labels each vector.
 
@@ -27,6 +32,7 @@ def build_vectors(
         use_case: The declaration.
         rows: Validated source rows, with the days of history the feature code looks back on.
         start: Event times before it are history only and leave no vector; None keeps all.
+        wanted: Rows that leave a vector, by the index of `rows`; None keeps all.
 
     Returns:
         One row a vector: `_entity_id` (str), `_event_time` and `_known_at` (UTC), `_region` (str), `_label` (Int8;
@@ -37,9 +43,9 @@ def build_vectors(
         UseCaseInvalid: The feature code is missing, raised, or dropped rows.
     """
     features = _features(settings, use_case, rows)
-    if start is not None:
-        wanted = rows[use_case.event_time] >= start
-        rows, features = rows[wanted], features[wanted]
+    for mask in (wanted, rows[use_case.event_time] >= start if start is not None else None):
+        if mask is not None:
+            rows, features = rows[mask.reindex(rows.index)], features[mask.reindex(features.index)]
     features = conform(features, use_case.input_schema)
     keys = {
         ENTITY_ID: _entity_ids(use_case, rows),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from psycopg.types.json import Jsonb
 
@@ -57,6 +58,16 @@ def quarantined_rows(
         for row in connection.execute(QUERIES.list_refused, parameters)
     ]
     return (count[0] if count else 0), rows
+
+
+def waiting_rows(connection: Connection, use_case: str) -> list[tuple[int, dict[str, Any]]]:
+    """Number and source row of every row that waits for a re-drive, locked until the transaction ends."""
+    return connection.execute(QUERIES.waiting_rows, {"use_case": use_case}).fetchall()
+
+
+def mark_redriven(connection: Connection, numbers: list[int]) -> None:
+    """Note that these rows have been stored after all."""
+    connection.execute(QUERIES.mark_redriven, {"numbers": numbers})
 
 
 def last_report(connection: Connection, use_case: str) -> ValidationReport | None:

@@ -26,5 +26,13 @@ WHERE (%(use_case)s::text IS NULL OR use_case = %(use_case)s)
   AND (%(run)s::text IS NULL OR run = %(run)s)
   AND redriven_at IS NULL
 
+-- name: waiting_rows
+SELECT quarantine_id, source_row FROM platform.quarantine
+WHERE use_case = %(use_case)s AND redriven_at IS NULL
+ORDER BY quarantine_id FOR UPDATE
+
+-- name: mark_redriven
+UPDATE platform.quarantine SET redriven_at = now() WHERE quarantine_id = ANY(%(numbers)s)
+
 -- name: last_report
 SELECT report FROM platform.validation_runs WHERE use_case = %(use_case)s ORDER BY started_at DESC LIMIT 1

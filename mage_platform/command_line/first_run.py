@@ -1,0 +1,139 @@
+"""What `up` does once everything answers: the first ingest and training, and showing what is there."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import httpx
+from rich.console import Console
+
+from mage_platform.command_line.models import MODEL_COLUMNS, model_row
+from mage_platform.command_line.output import print_table
+from mage_platform.command_line.pipelines import raise_if_failed, run_pipeline
+from mage_platform.command_line.predictions import ask
+from mage_platform.contracts import Champion, UseCase
+from mage_platform.database import connect
+from mage_platform.errors import PlatformError, SidecarUnavailable
+from mage_platform.features.history import an_entity, count_vectors
+from mage_platform.features.training_set import labelled_rows_by_region
+from mage_platform.registry import champions, model_versions
+from mage_platform.settings import Settings
+from mage_platform.use_cases import load_use_case
+
+SIDECAR_PATIENCE_SECONDS = 60.0
+
+
+def first_run(settings: Settings, use_cases: Sequence[str], console: Console) -> None:
+    """Bring each use case to served champions, then show addresses, champions and one real answer.
+
+    What fails is said and does not stop the rest: the stack stays up, so that its logs and the Mage UI can be read.
+    """
+    for name in use_cases:
+        try:
+            _bring_up(settings, load_use_case(settings, name), console)
+        except PlatformError as error:
+            console.print(f"[bold red]{name}:[/] ", end="")
+            console.print(str(error), markup=False, highlight=False)
+    _show(settings, console)
+
+
+def _bring_up(settings: Settings, use_case: UseCase, console: Console) -> None:
+    with connect(settings) as connection:
+        vectors = count_vectors(connection, use_case.name)
+    if vectors:
+        console.print(f"{use_case.name}: {vectors:,} feature vectors stored; the nightly trigger keeps them fresh")
+    else:
+        console.print(f"[bold]{use_case.name}[/]: no feature vectors yet, running ingest_features")
+        _run(settings, "ingest_features", use_case, console)
+    with connect(settings) as connection:
+        regions = labelled_rows_by_region(connection, use_case.name, use_case.training.window)
+        # A version that was registered but not promoted lost by the rule; the same training would lose again.
+        known = {version.region for version in model_versions(connection, use_case=use_case.name)}
+    missing = sorted(set(regions) - known)
+    if missing:
+        console.print(
+            f"[bold]{use_case.name}[/]: no model yet for {', '.join(missing)}, running train_regional_models "
+            "(most of it is H2O's own training; a few minutes on two cores)"
+        )
+        _run(settings, "train_regional_models", use_case, console, regions=",".join(missing))
+
+
+def _run(settings: Settings, pipeline: str, use_case: UseCase, console: Console, **variables: str) -> None:
+    result = run_pipeline(settings, pipeline, {"use_case": use_case.name, **variables}, console=console)
+    raise_if_failed(result)
+    console.print(f"{pipeline}: run {result.run_id} completed in {result.elapsed_seconds:.0f} s")
+
+
+def _show(settings: Settings, console: Console) -> None:
+    with connect(settings) as connection:
+        serving = champions(connection)
+        entities = {(each.model.use_case, each.model.region): _entity(connection, each) for each in serving}
+    console.print()
+    console.print("[bold]Champions[/]")
+    rows = [model_row(each.model, is_champion=True) for each in serving]
+    print_table(MODEL_COLUMNS, rows, empty="none yet: `mage-platform run train_regional_models`")
+    console.print()
+    _show_addresses(settings, console)
+    example = next(((each, entity) for each in serving if (entity := entities[_key(each)])), None)
+    if example is not None:
+        _show_request(settings, console, *example)
+    console.print("\nCtrl-C stops everything.")
+
+
+def _show_addresses(settings: Settings, console: Console) -> None:
+    sidecar, mage = settings.sidecar.url, settings.mage
+    secret = settings.state_folder / "secrets" / "platform_mage_owner_password"
+    console.print("[bold]Addresses[/]")
+    for name, address in (
+        ("prediction API", sidecar),
+        ("its documentation", f"{sidecar}/docs"),
+        ("Mage UI", f"{mage.url}  login {mage.owner_email}, password in {secret}"),
+    ):
+        console.print(f"  {name:<18} {address}", highlight=False, soft_wrap=True)
+
+
+def _show_request(settings: Settings, console: Console, champion: Champion, entity_id: str) -> None:
+    model = champion.model
+    request = {"use_case": model.use_case, "region": model.region, "entity_id": entity_id}
+    console.print("\n[bold]One real request and its answer[/]")
+    console.print(
+        f"  curl -s {settings.sidecar.url}/v1/predict -H 'content-type: application/json' -d '{json.dumps(request)}'",
+        highlight=False, markup=False, soft_wrap=True,
+    )  # fmt: skip
+    answer = ask_when_served(settings, request, version=model.version)
+    console.print(f"  {json.dumps(answer, ensure_ascii=False)}", highlight=False, markup=False, soft_wrap=True)
+
+
+def ask_when_served(settings: Settings, request: dict[str, Any], *, version: int) -> dict[str, Any]:
+    """Ask once the sidecar serves this version: it picks up a promotion within seconds.
+
+    Raises:
+        SidecarUnavailable: It does not serve it in time.
+    """
+    deadline = time.monotonic() + SIDECAR_PATIENCE_SECONDS
+    address = f"{settings.sidecar.url}/v1/models/{request['use_case']}/{request['region']}"
+    while True:
+        try:
+            response = httpx.get(address, timeout=5.0)
+            if response.is_success and response.json()["version"] == version:
+                return ask(settings, request)
+        except httpx.HTTPError:
+            pass
+        if time.monotonic() > deadline:
+            raise SidecarUnavailable(
+                f"the sidecar at {settings.sidecar.url} does not serve {request['use_case']}/{request['region']} "
+                f"version {version} yet; {settings.state_folder / 'logs' / 'sidecar.log'} says why"
+            )
+        time.sleep(0.2)
+
+
+def _entity(connection: Any, champion: Champion) -> str | None:
+    entity = an_entity(connection, champion.model.use_case, champion.model.region)
+    return str(entity) if entity else None
+
+
+def _key(champion: Champion) -> tuple[str, str]:
+    return champion.model.use_case, champion.model.region

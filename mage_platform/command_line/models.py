@@ -1,0 +1,181 @@
+"""`mage-platform models`: what is registered, who serves, and moving that by hand."""
+
+from __future__ import annotations
+
+import getpass
+
+import click
+
+from mage_platform.command_line.output import json_option, print_json, print_table
+from mage_platform.command_line.surroundings import present_settings
+from mage_platform.contracts import AliasMove, ModelVersion
+from mage_platform.database import connect
+from mage_platform.errors import ContractViolated, ModelNotFound
+from mage_platform.registry import alias_history, champion, champions, model_version, model_versions, move_alias
+
+
+@click.group()
+def models() -> None:
+    """Registered models, champions and their history."""
+
+
+@models.command("list")
+@click.option("--use-case", help="Only this use case.")
+@click.option("--region", help="Only this region.")
+@click.option("--all", "every", is_flag=True, help="Every version, not just the champions.")
+@json_option
+def list_models(use_case: str | None, region: str | None, every: bool, as_json: bool) -> None:
+    """The champions with their metrics beside the naive baseline; --all for every version."""
+    with connect(present_settings()) as connection:
+        serving = champions(connection, use_case=use_case, region=region)
+        versions = [each.model for each in serving]
+        if every:
+            versions = model_versions(connection, use_case=use_case, region=region)
+    names = {(each.model.use_case, each.model.region, each.model.version) for each in serving}
+    if as_json:
+        print_json(
+            [
+                {**each.model_dump(mode="json"), "champion": (each.use_case, each.region, each.version) in names}
+                for each in versions
+            ]
+        )
+        return
+    print_table(
+        MODEL_COLUMNS,
+        [model_row(each, is_champion=(each.use_case, each.region, each.version) in names) for each in versions],
+        empty="No model is registered yet: `mage-platform run train_regional_models` trains one for each region.",
+    )
+
+
+MODEL_COLUMNS = [
+    "use case",
+    "region",
+    "version",
+    "",
+    "algorithm",
+    "AUC",
+    "naive AUC",
+    "log loss",
+    "test rows",
+    "trained by run",
+]
+
+
+def model_row(model: ModelVersion, *, is_champion: bool) -> list[object]:
+    """One line of the table of models."""
+    return [
+        model.use_case,
+        model.region,
+        model.version,
+        "champion" if is_champion else "",
+        model.algorithm,
+        f"{model.metrics.auc:.4f}",
+        f"{model.naive_metrics.auc:.4f}",
+        f"{model.metrics.log_loss:.4f}",
+        f"{model.metrics.rows:,}",
+        model.run,
+    ]
+
+
+@models.command()
+@click.argument("use_case")
+@click.argument("region")
+@click.option("--version", type=int, help="A version; left out, the champion.")
+@json_option
+def show(use_case: str, region: str, version: int | None, as_json: bool) -> None:
+    """One version: metrics, window, leaderboard, lineage, and the moves of its aliases."""
+    with connect(present_settings()) as connection:
+        if version is None:
+            serving = champion(connection, use_case, region)
+            if serving is None:
+                raise ModelNotFound(
+                    f"{use_case}/{region} has no champion; `mage-platform models list --all` shows what is registered"
+                )
+            model = serving.model
+        else:
+            model = model_version(connection, use_case, region, version)
+        moves = alias_history(connection, use_case=use_case, region=region)
+    if as_json:
+        print_json({"model": model, "alias_history": moves})
+        return
+    _print_model(model, moves)
+
+
+def _print_model(model: ModelVersion, moves: list[AliasMove]) -> None:
+    window, metrics, naive = model.window, model.metrics, model.naive_metrics
+    facts: list[list[object]] = [
+        ["model", f"{model.use_case}/{model.region} version {model.version} ({model.algorithm})"],
+        ["AUC", f"{metrics.auc:.4f} (naive {naive.auc:.4f})"],
+        ["log loss", f"{metrics.log_loss:.4f} (naive {naive.log_loss:.4f})"],
+        ["average precision", f"{metrics.average_precision:.4f} (naive {naive.average_precision:.4f})"],
+        ["trained until", window.train_until.isoformat()],
+        ["validated until", window.validate_until.isoformat()],
+        ["blended until", window.blend_until.isoformat()],
+        ["tested until", window.test_until.isoformat()],
+        ["rows", ", ".join(f"{name} {count:,}" for name, count in model.rows.items())],
+        ["seed", model.seed],
+        ["H2O", model.h2o_version],
+        ["run", model.run],
+        ["registered", model.registered_at.isoformat(timespec="seconds")],
+        ["MOJO SHA-256", model.mojo_sha256],
+    ]
+    print_table(["", ""], facts, empty="")
+    click.echo()
+    board = [[row.model, row.algorithm, f"{row.auc:.4f}", f"{row.log_loss:.4f}"] for row in model.leaderboard]
+    print_table(["leaderboard (validation rows)", "algorithm", "AUC", "log loss"], board, empty="")
+    click.echo()
+    lines = [
+        [each.moved_at.isoformat(timespec="seconds"), each.alias, each.from_version, each.to_version, each.reason]
+        for each in moves
+    ]
+    print_table(["moved", "alias", "from", "to", "why"], lines, empty="No alias has moved yet.")
+
+
+@models.command()
+@click.argument("use_case")
+@click.argument("region")
+@click.argument("version", type=int)
+@click.option("--reason", required=True, help="Why; kept in the history.")
+@json_option
+def promote(use_case: str, region: str, version: int, reason: str, as_json: bool) -> None:
+    """Make VERSION the champion by hand. Sidecars serve it within seconds."""
+    with connect(present_settings()) as connection:
+        move = move_alias(
+            connection, use_case=use_case, region=region, version=version, moved_by=getpass.getuser(), reason=reason
+        )
+    _print_move(move, f"{use_case}/{region} version {version} is the champion already", as_json)
+
+
+@models.command()
+@click.argument("use_case")
+@click.argument("region")
+@click.option("--reason", required=True, help="Why; kept in the history.")
+@json_option
+def rollback(use_case: str, region: str, reason: str, as_json: bool) -> None:
+    """Give the alias back to the champion before the present one."""
+    with connect(present_settings()) as connection:
+        present = champion(connection, use_case, region)
+        if present is None:
+            raise ModelNotFound(f"{use_case}/{region} has no champion to roll back")
+        moves = alias_history(connection, use_case=use_case, region=region)
+        before = next(
+            (each.from_version for each in moves if each.to_version == present.model.version and each.from_version),
+            None,
+        )
+        if before is None:
+            raise ContractViolated(
+                f"version {present.model.version} is the first champion of {use_case}/{region}: there is none before it"
+            )
+        move = move_alias(
+            connection, use_case=use_case, region=region, version=before, moved_by=getpass.getuser(), reason=reason
+        )
+    _print_move(move, "nothing moved", as_json)
+
+
+def _print_move(move: AliasMove | None, otherwise: str, as_json: bool) -> None:
+    if as_json:
+        print_json(move.model_dump(mode="json") if move else None)
+    elif move is None:
+        click.echo(otherwise)
+    else:
+        click.echo(f"{move.use_case}/{move.region}: champion {move.from_version or 'none'} → {move.to_version}")

@@ -1,0 +1,56 @@
+"""`mage-platform quarantine`: what validation refused, and trying it again."""
+
+from __future__ import annotations
+
+import click
+
+from mage_platform.command_line.output import json_option, print_json, print_table
+from mage_platform.command_line.surroundings import present_settings
+from mage_platform.database import connect
+from mage_platform.redrive import redrive
+from mage_platform.use_cases import load_use_case
+from mage_platform.validation import quarantined_rows
+
+
+@click.group()
+def quarantine() -> None:
+    """Rows that validation refused."""
+
+
+@quarantine.command("list")
+@click.option("--use-case", help="Only this use case.")
+@click.option("--run", help="Only rows refused by this run.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1), help="Newest rows to show.")
+@json_option
+def list_rows(use_case: str | None, run: str | None, limit: int, as_json: bool) -> None:
+    """Refused rows with their reasons, newest first."""
+    with connect(present_settings()) as connection:
+        count, rows = quarantined_rows(connection, use_case=use_case, run=run, limit=limit)
+    if as_json:
+        print_json({"count": count, "rows": [row.model_dump(mode="json") for row in rows]})
+        return
+    lines = [
+        [row.use_case, row.run, reason.column, repr(reason.value), reason.rule]
+        for row in rows
+        for reason in row.reasons
+    ]
+    print_table(["use case", "run", "column", "value", "rule"], lines, empty="Nothing is in quarantine.")
+    if count > len(rows):
+        click.echo(f"{count - len(rows):,} older rows not shown; raise --limit")
+
+
+@quarantine.command("redrive")
+@click.option("--use-case", "name", required=True, help="Whose rows.")
+@json_option
+def redrive_rows(name: str, as_json: bool) -> None:
+    """Hold the refused rows against today's expectations again and store those that pass.
+
+    Use it after the expectations were mended. Rows whose values were wrong come back by mending the source and
+    ingesting again.
+    """
+    settings = present_settings()
+    report = redrive(settings, load_use_case(settings, name))
+    if as_json:
+        print_json(report)
+    else:
+        click.echo(f"{report.tried:,} rows tried, {report.stored:,} stored, {report.refused:,} refused again")
