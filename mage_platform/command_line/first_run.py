@@ -72,7 +72,7 @@ def _show(settings: Settings, console: Console) -> None:
         serving = champions(connection)
         entities = {(each.model.use_case, each.model.region): _entity(connection, each) for each in serving}
     console.print()
-    console.print("[bold]Champions[/]")
+    console.print("[bold]Champions[/] (*), measured on the held-out rows")
     rows = [model_row(each.model, is_champion=True) for each in serving]
     print_table(MODEL_COLUMNS, rows, empty="none yet: `mage-platform run train_regional_models`")
     console.print()
@@ -118,7 +118,7 @@ def ask_when_served(settings: Settings, request: dict[str, Any], *, version: int
     while True:
         try:
             response = httpx.get(address, timeout=5.0)
-            if response.is_success and response.json()["version"] == version:
+            if response.is_success and response.json()["model"]["version"] == version:
                 return ask(settings, request)
         except httpx.HTTPError:
             pass

@@ -25,7 +25,7 @@ def models() -> None:
 @click.option("--all", "every", is_flag=True, help="Every version, not just the champions.")
 @json_option
 def list_models(use_case: str | None, region: str | None, every: bool, as_json: bool) -> None:
-    """The champions with their metrics beside the naive baseline; --all for every version."""
+    """The champions (*) with their metrics beside the naive baseline; --all for every version."""
     with connect(present_settings()) as connection:
         serving = champions(connection, use_case=use_case, region=region)
         versions = [each.model for each in serving]
@@ -47,33 +47,20 @@ def list_models(use_case: str | None, region: str | None, every: bool, as_json: 
     )
 
 
-MODEL_COLUMNS = [
-    "use case",
-    "region",
-    "version",
-    "",
-    "algorithm",
-    "AUC",
-    "naive AUC",
-    "log loss",
-    "test rows",
-    "trained by run",
-]
+MODEL_COLUMNS = ("use case", "region", "version", "algorithm", "AUC", "naive AUC", "log loss", "test rows")
 
 
 def model_row(model: ModelVersion, *, is_champion: bool) -> list[object]:
-    """One line of the table of models."""
+    """One line of the table of models; a champion's version bears a star."""
     return [
         model.use_case,
         model.region,
-        model.version,
-        "champion" if is_champion else "",
+        f"{model.version}{'*' if is_champion else ''}",
         model.algorithm,
         f"{model.metrics.auc:.4f}",
         f"{model.naive_metrics.auc:.4f}",
         f"{model.metrics.log_loss:.4f}",
         f"{model.metrics.rows:,}",
-        model.run,
     ]
 
 

@@ -27,7 +27,9 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
     """A table on standard output; `empty` is the sentence for no rows."""
-    console = Console(soft_wrap=False)
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200  # a file or a pipe has no width; folded cells would be hard to search
     if not rows:
         console.print(empty)
         return

@@ -50,7 +50,7 @@ def connect(settings: Settings, *, application_name: str = "mage_platform") -> I
 
 def _sentence(settings: Settings, error: psycopg.OperationalError) -> str:
     database = settings.database
-    cause = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
+    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
         f"PostgreSQL at {database.host}:{database.port} (database {database.name}, role {database.user}) "
         f"did not answer: {cause}. Start the local stack with `make run`, or check PLATFORM_DATABASE__*"

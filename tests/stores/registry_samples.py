@@ -1,0 +1,30 @@
+"""A version to register: everything but the artifacts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from mage_platform.contracts import BinaryMetrics, FeatureColumn, InputSchema, LeaderboardRow, TrainingWindow
+from mage_platform.registry import NewVersion
+
+
+def a_version(run: str = "1", region: str = "Bern", auc: float = 0.7) -> NewVersion:
+    """A registration of one region."""
+    day = [datetime(2024, month, 1, tzinfo=UTC) for month in (3, 4, 5, 6)]
+    metrics = BinaryMetrics(auc=auc, log_loss=0.5, average_precision=0.6, rows=80, positive_share=0.4)
+    return NewVersion(
+        use_case="rides",
+        region=region,
+        algorithm="GBM",
+        target="late",
+        input_schema=InputSchema(columns={"hour": FeatureColumn(type="integer", minimum=0, maximum=23)}),
+        cache_ttl_seconds=60,
+        metrics=metrics,
+        naive_metrics=metrics.model_copy(update={"auc": 0.6}),
+        leaderboard=[LeaderboardRow(model="GBM_1", algorithm="GBM", auc=0.71, log_loss=0.49)],
+        window=TrainingWindow(train_until=day[0], validate_until=day[1], blend_until=day[2], test_until=day[3]),
+        rows={"train": 300, "validate": 50, "blend": 40, "test": 80},
+        seed=7,
+        h2o_version="3.46.0.11",
+        run=run,
+    )

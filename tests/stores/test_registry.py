@@ -1,0 +1,153 @@
+"""The registry: versions never change, artifacts are verified, every move of an alias is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from mage_platform.database import connect
+from mage_platform.errors import ArtifactCorrupt, ModelNotFound, NotFound
+from mage_platform.registry import (
+    alias_history,
+    champion,
+    champions,
+    champions_marker,
+    fetch_artifact,
+    model_versions,
+    move_alias,
+    register,
+)
+from mage_platform.settings import Settings
+from tests.stores.registry_samples import a_version
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+def mojo(tmp_path: Path) -> Path:
+    path = tmp_path / "model.zip"
+    path.write_bytes(os.urandom(2_500_000))  # three chunks
+    return path
+
+
+@pytest.fixture
+def genmodel(tmp_path: Path) -> Path:
+    path = tmp_path / "h2o-genmodel.jar"
+    path.write_bytes(b"jar")
+    return path
+
+
+def test_a_registered_version_comes_back_as_it_was(settings: Settings, mojo: Path, genmodel: Path) -> None:
+    with connect(settings) as connection:
+        registered = register(connection, a_version(), mojo=mojo, genmodel=genmodel)
+    with connect(settings) as connection:
+        assert model_versions(connection, use_case="rides") == [registered]
+    assert registered.version == 1
+    assert registered.mojo_sha256 == hashlib.sha256(mojo.read_bytes()).hexdigest()
+
+
+def test_an_artifact_comes_back_to_the_last_byte(
+    settings: Settings, mojo: Path, genmodel: Path, tmp_path: Path
+) -> None:
+    with connect(settings) as connection:
+        version = register(connection, a_version(), mojo=mojo, genmodel=genmodel)
+        fetched = fetch_artifact(connection, version.mojo_sha256, tmp_path / "cache")
+        assert fetched.read_bytes() == mojo.read_bytes()
+        fetched.write_bytes(b"altered on this disk")
+        assert fetch_artifact(connection, version.mojo_sha256, tmp_path / "cache").read_bytes() == mojo.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE platform.artifact_chunks SET chunk = set_byte(chunk, 5, (get_byte(chunk, 5) + 1) % 256) WHERE number = 1",
+        "DELETE FROM platform.artifact_chunks WHERE number = 2",
+    ],
+)
+def test_an_altered_or_truncated_artifact_is_refused_and_leaves_no_file(
+    settings: Settings, mojo: Path, genmodel: Path, tmp_path: Path, damage: str
+) -> None:
+    with connect(settings) as connection:
+        version = register(connection, a_version(), mojo=mojo, genmodel=genmodel)
+        connection.execute(damage)
+        with pytest.raises(ArtifactCorrupt, match=version.mojo_sha256):
+            fetch_artifact(connection, version.mojo_sha256, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_an_unknown_artifact_is_not_found(settings: Settings, tmp_path: Path) -> None:
+    with connect(settings) as connection, pytest.raises(NotFound):
+        fetch_artifact(connection, "0" * 64, tmp_path)
+
+
+def test_a_registration_is_one_transaction(settings: Settings, mojo: Path, genmodel: Path) -> None:
+    with pytest.raises(FileNotFoundError), connect(settings) as connection:
+        register(connection, a_version(), mojo=mojo, genmodel=genmodel.with_name("missing.jar"))
+    with connect(settings) as connection:
+        assert connection.execute("SELECT count(*) FROM platform.artifacts").fetchone() == (0,)
+        assert connection.execute("SELECT count(*) FROM platform.artifact_chunks").fetchone() == (0,)
+
+
+def test_the_same_run_registers_a_region_once(settings: Settings, mojo: Path, genmodel: Path) -> None:
+    with connect(settings) as connection:
+        first = register(connection, a_version(run="9"), mojo=mojo, genmodel=genmodel)
+        again = register(connection, a_version(run="9"), mojo=mojo, genmodel=genmodel)
+    assert first == again
+
+
+def test_registrations_side_by_side_never_share_a_number(settings: Settings, mojo: Path, genmodel: Path) -> None:
+    def one(run: int) -> int:
+        with connect(settings) as connection:
+            return register(connection, a_version(run=str(run)), mojo=mojo, genmodel=genmodel).version
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(pool.map(one, range(8))) == list(range(1, 9))
+
+
+def test_the_champion_is_where_the_alias_points_and_every_move_is_kept(
+    settings: Settings, mojo: Path, genmodel: Path
+) -> None:
+    with connect(settings) as connection:
+        for run in ("1", "2"):
+            register(connection, a_version(run=run), mojo=mojo, genmodel=genmodel)
+        assert champion(connection, "rides", "Bern") is None
+        before = champions_marker(connection)
+        move = dict(use_case="rides", region="Bern", moved_by="anna")
+        move_alias(connection, **move, version=1, reason="first")
+        assert move_alias(connection, **move, version=1, reason="again") is None
+        move_alias(connection, **move, version=2, reason="better")
+        serving = champion(connection, "rides", "Bern")
+        history = alias_history(connection, use_case="rides")
+        assert champions_marker(connection) > before
+    assert serving is not None
+    assert serving.model.version == 2
+    assert [(each.from_version, each.to_version, each.reason) for each in history] == [(1, 2, "better"), (None, 1, "first")]
+
+
+def test_an_alias_cannot_point_at_nothing(settings: Settings) -> None:
+    with connect(settings) as connection, pytest.raises(ModelNotFound, match="no version 3 of use case 'rides'"):
+        move_alias(connection, use_case="rides", region="Bern", version=3, moved_by="anna", reason="typo")
+
+
+def test_two_promotions_at_once_leave_one_champion_and_two_moves(
+    settings: Settings, mojo: Path, genmodel: Path
+) -> None:
+    with connect(settings) as connection:
+        for run in ("1", "2"):
+            register(connection, a_version(run=run), mojo=mojo, genmodel=genmodel)
+
+    def promote(version: int) -> None:
+        with connect(settings) as connection:
+            move_alias(connection, use_case="rides", region="Bern", version=version, moved_by="x", reason="race")
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(promote, (1, 2)))
+    with connect(settings) as connection:
+        history = alias_history(connection, use_case="rides")
+        assert len(champions(connection)) == 1
+        assert champions(connection)[0].model.version == history[0].to_version
+        assert history[0].from_version == history[1].to_version

@@ -1,0 +1,76 @@
+"""Settings: from the environment and from secret files, and never silently wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mage_platform.errors import SettingsInvalid
+from mage_platform.settings import Settings, load_settings, setting_names
+
+
+def test_a_nested_setting_comes_from_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORM_SIDECAR__PORT", "8123")
+    assert load_settings().sidecar.port == 8123
+
+
+def test_an_unknown_variable_is_refused_with_the_nearest_right_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORM_SIDECAR__PROT", "8123")
+    with pytest.raises(SettingsInvalid, match="did you mean PLATFORM_SIDECAR__PORT"):
+        load_settings()
+
+
+def test_a_value_out_of_range_names_variable_and_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORM_MAGE__PORT", "70000")
+    with pytest.raises(SettingsInvalid, match="PLATFORM_MAGE__PORT='70000'"):
+        load_settings()
+
+
+def test_secrets_come_from_files_and_never_show_in_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "platform_database_password").write_text("s3cret/with:signs")
+    monkeypatch.setenv("PLATFORM_SECRETS_FOLDER", str(tmp_path))
+    settings = load_settings()
+    assert settings.database_password is not None
+    assert settings.database_password.get_secret_value() == "s3cret/with:signs"
+    assert "s3cret" not in repr(settings)
+    assert settings.database_url() == "postgresql://platform:s3cret%2Fwith%3Asigns@127.0.0.1:15432/platform"
+
+
+def test_production_refuses_direct_database_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORM_ENVIRONMENT", "production")
+    with pytest.raises(SettingsInvalid, match="PgBouncer"):
+        load_settings()
+    monkeypatch.setenv("PLATFORM_DATABASE__THROUGH_PGBOUNCER", "true")
+    assert load_settings().environment == "production"
+
+
+@pytest.mark.parametrize(("limit", "heap"), [(4, 2867), (5, 3584), (64, 45875)])
+def test_the_heap_is_seventy_percent_of_the_limit(limit: float, heap: int) -> None:
+    settings = load_settings(h2o={"memory_limit_gib": limit})
+    assert settings.h2o.heap_mib == heap
+    assert settings.h2o.heap_mib <= 0.70 * limit * 1024
+
+
+def test_every_setting_has_a_sentence() -> None:
+    import ast
+    import inspect
+
+    from mage_platform import settings
+
+    tree = ast.parse(inspect.getsource(settings))
+    for node in (each for each in tree.body if isinstance(each, ast.ClassDef)):
+        body = node.body
+        for field, after in zip(body, [*body[1:], None], strict=True):
+            if isinstance(field, ast.AnnAssign):
+                documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+                name = ast.unparse(field.target)
+                assert documented or name in {"model_config", *Settings.model_fields} and "Settings()" in ast.unparse(
+                    field
+                ), f"{node.name}.{name} has no docstring"
+
+
+def test_the_names_of_all_settings_are_known() -> None:
+    names = setting_names()
+    assert len(names) == len(set(names)) > 30
+    assert "PLATFORM_DATABASE__THROUGH_PGBOUNCER" in names

@@ -1,0 +1,89 @@
+"""Reading a declaration: every mistake with its line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from mage_platform.errors import UseCaseInvalid, UseCaseNotFound
+from mage_platform.settings import Settings, load_settings
+from mage_platform.use_cases import load_use_case, use_case_function, use_case_names
+from tests import demo_use_case as demo
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    demo.write_use_case(tmp_path)
+    return load_settings(use_cases_folder=tmp_path)
+
+
+def _rewrite(settings: Settings, old: str, new: str) -> None:
+    assert old in demo.DECLARATION
+    path = settings.use_cases_folder / demo.NAME / "use_case.yaml"
+    path.write_text(demo.DECLARATION.replace(old, new, 1), encoding="utf-8")
+
+
+def test_a_good_declaration_is_read(settings: Settings) -> None:
+    use_case = load_use_case(settings, demo.NAME)
+    assert use_case.entity.key == ["ride"]
+    assert use_case.input_schema.names == ["hour", "carrier", "rain_millimetres", "is_weekend"]
+    assert use_case.training.window.test_until.isoformat() == "2024-08-01T00:00:00+00:00"
+
+
+def test_an_unknown_use_case_names_those_there_are(settings: Settings) -> None:
+    with pytest.raises(UseCaseNotFound, match="Declared are: rides"):
+        load_use_case(settings, "flights")
+    assert use_case_names(settings) == ["rides"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("region: city", "regoin: city", 8, "Extra inputs are not permitted"),
+        ("type: integer, minimum: 0", "type: integer, minimum: low", 13, "valid number.*found 'low'"),
+        ("maximum_bad_share: 0.2", "maximum_bad_share: 2", 18, "less than or equal to 1"),
+        ("train_until: 2024-05-01T00:00:00Z", "train_until: 2024-05-01T00:00:00", 25, "timezone"),
+        ("validate_until: 2024-05-20", "validate_until: 2024-04-20", 24, "must be in order"),
+        ("naive_baseline: [carrier]", "naive_baseline: [color]", 1, r"\['color'\], which are not features"),
+        ("- expect_table_row_count_to_be_between", "- row_count", 22, "each rule is one `expect_"),
+    ],
+)
+def test_a_mistake_is_named_with_its_line(settings: Settings, old: str, new: str, line: int, message: str) -> None:
+    _rewrite(settings, old, new)
+    with pytest.raises(UseCaseInvalid, match=rf"use_case\.yaml:{line}: .*{message}"):
+        load_use_case(settings, demo.NAME)
+
+
+def test_broken_yaml_is_one_sentence(settings: Settings) -> None:
+    _rewrite(settings, "name: rides", "name: [rides")
+    with pytest.raises(UseCaseInvalid, match="not valid YAML") as caught:
+        load_use_case(settings, demo.NAME)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_name_unlike_its_folder_is_refused(settings: Settings) -> None:
+    _rewrite(settings, "name: rides", "name: trips")
+    with pytest.raises(UseCaseInvalid, match="'trips' but the folder is 'rides'"):
+        load_use_case(settings, demo.NAME)
+
+
+def test_the_target_as_a_feature_is_refused_as_a_leak(settings: Settings) -> None:
+    _rewrite(settings, "    hour: {type: integer", "    late: {type: integer")
+    with pytest.raises(UseCaseInvalid, match="would leak"):
+        load_use_case(settings, demo.NAME)
+
+
+def test_a_missing_function_names_file_and_function(settings: Settings) -> None:
+    use_case = load_use_case(settings, demo.NAME)
+    with pytest.raises(UseCaseInvalid, match="no function 'nothing'"):
+        use_case_function(settings, use_case, "features:nothing")
+    with pytest.raises(UseCaseInvalid, match=r"nowhere\.py, which does not exist"):
+        use_case_function(settings, use_case, "nowhere:load")
+
+
+def test_code_that_cannot_be_imported_is_explained(settings: Settings) -> None:
+    (settings.use_cases_folder / demo.NAME / "features.py").write_text("import nonexistent_module")
+    use_case = load_use_case(settings, demo.NAME)
+    with pytest.raises(UseCaseInvalid, match="ModuleNotFoundError: No module named 'nonexistent_module'"):
+        use_case_function(settings, use_case, "features:build_features")
