@@ -1,0 +1,38 @@
+# Needs Python 3.11 and nothing else: everything is installed into this folder. PYTHON=... names another interpreter.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BOOTSTRAP = $(PYTHON) mage_platform/local/bootstrap.py
+VENV = .venv/bin
+MAKEFLAGS += --no-print-directory
+
+# One line a command and no shell in between: Ctrl-C and kill reach the program, which then stops everything in order.
+.PHONY: help run test check lock clean reset
+
+help: ## list these commands
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
+		printf '  make %-7s %s\n' "$$name" "$$what"; done
+
+run: ## install what is needed, start the whole platform, stay until Ctrl-C
+	@$(BOOTSTRAP) run
+	@$(VENV)/python -m mage_platform up
+
+test: ## install what is needed and run every test
+	@$(BOOTSTRAP) test
+	@$(VENV)/python -m pytest
+
+check: ## style, types, architecture and unit tests, in under 30 seconds
+	@$(BOOTSTRAP) test
+	@$(VENV)/ruff check .
+	@$(VENV)/ruff format --check .
+	@$(VENV)/mypy
+	@$(VENV)/lint-imports
+	@$(VENV)/python -m pytest -q -m "not integration" tests/unit tests/architecture
+
+lock: ## resolve requirements*.in into the locked, hashed requirements (UPGRADE=1: newest versions)
+	@$(BOOTSTRAP) lock $(if $(UPGRADE),--upgrade)
+
+clean: ## remove the Python environments and caches; data stays
+	rm -rf .venv .venv-serving .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -path ./.platform -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+reset: ## drop all local data under .platform, after asking
+	@$(BOOTSTRAP) reset

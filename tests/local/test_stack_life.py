@@ -1,0 +1,290 @@
+"""The life of the local stack: starts, stops, deaths. Real servers throughout."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from mage_platform.local import proc
+from mage_platform.local.embedded import on_free_ports
+from mage_platform.local.lookup import direct_database, find_running, status
+from mage_platform.settings import PROJECT, Settings
+
+from .conftest import UP, Up, await_gone, processes_of
+
+pytestmark = pytest.mark.integration
+Start = Callable[..., Up]
+
+
+def pid_of(settings: Settings, name: str) -> int:
+    (service,) = [each for each in status(settings) if each.name == name]
+    assert service.pid is not None
+    return service.pid
+
+
+def query(settings: Settings, statement: str) -> list[tuple[object, ...]]:
+    running = find_running(settings)
+    assert running is not None
+    with psycopg.connect(running.database_url(), prepare_threshold=None) as connection:
+        cursor = connection.execute(statement)  # type: ignore[call-overload]
+        return cursor.fetchall() if cursor.description else []
+
+
+def test_a_second_start_keeps_rows_and_passwords(up: Start, fresh: Settings) -> None:
+    first = up("postgres,pgbouncer,valkey", fresh).await_up()
+    secrets = {file.name: file.read_text() for file in (fresh.state_folder / "secrets").iterdir()}
+    query(fresh, "create table kept as select 42 as answer")
+    assert first.end() == 0
+    up("postgres,pgbouncer,valkey", fresh).await_up()
+    assert query(fresh, "select answer from kept") == [(42,)]
+    assert {file.name: file.read_text() for file in (fresh.state_folder / "secrets").iterdir()} == secrets
+
+
+def test_secrets_are_private_and_on_no_command_line_or_log(up: Start, settings: Settings) -> None:
+    up("postgres,pgbouncer,valkey").await_up()
+    files = list((settings.state_folder / "secrets").iterdir())
+    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    assert settings.state_folder.stat().st_mode & 0o777 == 0o700
+    logs = "".join(file.read_text() for file in (settings.state_folder / "logs").glob("*.log"))
+    seen = logs + "".join(processes_of(settings.state_folder).values())
+    seen += (settings.state_folder / "stack.json").read_text()
+    assert not [file.name for file in files if file.read_text() in seen]
+
+
+def test_roles_and_databases_are_set_up_as_the_platform_needs_them(up: Start, settings: Settings) -> None:
+    up("postgres").await_up()
+    found = query(settings, "select rolname, rolconfig, rolsuper from pg_roles where rolname in ('mage', 'platform')")
+    assert sorted(found) == [
+        ("mage", ["TimeZone=UTC"], False),
+        ("platform", ["idle_in_transaction_session_timeout=60s"], False),
+    ]
+    assert query(settings, "select count(*) from pg_extension where extname = 'vector'") == [(1,)]
+    assert query(settings, "select datname from pg_database where datname = 'mage'") == [("mage",)]
+
+
+def test_sigterm_stops_in_reverse_order_with_exit_code_0(up: Start, settings: Settings) -> None:
+    stack = up("postgres,pgbouncer,valkey").await_up()
+    assert stack.end(signal.SIGTERM) == 0
+    order = [line.split()[0] for line in stack.said.splitlines() if " stopped after " in line]
+    assert order == ["valkey", "pgbouncer", "postgres"]
+    assert "work interrupted" in stack.said
+    assert not processes_of(settings.state_folder)
+    assert find_running(settings) is None
+
+
+def test_ctrl_c_stops_with_exit_code_0(up: Start, settings: Settings) -> None:
+    assert up("postgres,valkey").await_up().end(signal.SIGINT) == 0
+    assert not processes_of(settings.state_folder)
+
+
+def test_kill_9_of_the_supervisor_leaves_no_process_and_the_next_start_works(up: Start, settings: Settings) -> None:
+    services = "postgres,pgbouncer,valkey,h2o"
+    stack = up(services).await_up()
+    query(settings, "create table kept as select 42 as answer")
+    assert len(processes_of(settings.state_folder)) > 4
+    stack.end(signal.SIGKILL)
+    assert find_running(settings) is None
+    again = up("postgres,pgbouncer,valkey")  # at once, while the old servers are still on their way out
+    again.await_up()
+    assert query(settings, "select answer from kept") == [(42,)]
+    again.end()
+    assert not processes_of(settings.state_folder)
+
+
+def test_a_killed_postgres_stops_the_stack_is_named_and_loses_nothing(up: Start, settings: Settings) -> None:
+    stack = up("postgres,pgbouncer,valkey").await_up()
+    query(settings, "create table kept as select 42 as answer")
+    os.kill(pid_of(settings, "postgres"), signal.SIGKILL)
+    assert stack.process.wait(30) == 1
+    assert "error: postgres died (ended by SIGKILL)" in stack.said
+    assert str(settings.state_folder / "logs" / "postgres.log") in stack.said
+    assert not processes_of(settings.state_folder)
+    up("postgres,pgbouncer,valkey").await_up()
+    assert query(settings, "select answer from kept") == [(42,)]
+
+
+def test_status_tells_pid_address_and_memory_of_each_service(up: Start, settings: Settings) -> None:
+    assert not any(service.up for service in status(settings))
+    up("postgres,valkey").await_up()
+    by_name = {service.name: service for service in status(settings)}
+    assert by_name["valkey"].up
+    assert proc.command_of(by_name["valkey"].pid or 0) == "valkey-server"
+    assert by_name["postgres"].address == f"127.0.0.1:{settings.database.port}"
+    assert 5 < by_name["postgres"].memory_mib < 500
+    assert not by_name["h2o"].up
+
+
+def test_a_taken_port_is_named_with_its_holder_and_the_setting_that_moves_it(up: Start, settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", settings.redis.port)):
+        stack = up("postgres,valkey")
+        assert stack.process.wait(20) == 1
+    (line,) = stack.said.splitlines()
+    assert f"port {settings.redis.port} for valkey is taken by" in line
+    assert f"(pid {os.getpid()})" in line
+    assert "PLATFORM_REDIS__PORT=" in line
+
+
+def test_a_second_start_on_one_state_folder_is_refused(up: Start, settings: Settings) -> None:
+    first = up("valkey").await_up()
+    second = up("valkey", on_free_ports(settings))
+    assert second.process.wait(20) == 1
+    (line,) = second.said.splitlines()
+    assert f"a stack already runs on {settings.state_folder} (pid {first.process.pid})" in line
+    assert first.process.poll() is None
+
+
+@pytest.mark.parametrize(("version", "says"), [("garbage", "not a complete"), ("16", "made by PostgreSQL 16")])
+def test_a_data_folder_it_cannot_use_is_named_with_the_cure(
+    up: Start, settings: Settings, version: str, says: str
+) -> None:
+    (settings.state_folder / "postgres" / "PG_VERSION").write_text(version)
+    stack = up("postgres,valkey")
+    assert stack.process.wait(20) == 1
+    (line,) = [line for line in stack.said.splitlines() if line.startswith("error:")]
+    assert says in line
+    assert str(settings.state_folder / "postgres") in line
+    assert "make reset" in line
+
+
+def test_an_interrupted_first_start_is_repaired(up: Start, fresh: Settings) -> None:
+    (fresh.state_folder / "postgres.unfinished" / "base").mkdir(parents=True)
+    (fresh.state_folder / "secrets").mkdir()
+    (fresh.state_folder / "secrets" / "postgres_superuser_password").write_text("")
+    up("postgres", fresh).await_up()
+    assert query(fresh, "select 1") == [(1,)]
+    assert not (fresh.state_folder / "postgres.unfinished").exists()
+
+
+def test_lost_passwords_are_replaced(up: Start, settings: Settings) -> None:
+    shutil.rmtree(settings.state_folder / "secrets")
+    up("postgres,pgbouncer").await_up()
+    assert query(settings, "select 1") == [(1,)]
+
+
+def test_a_state_folder_that_cannot_be_used_is_named(up: Start, fresh: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    broken = fresh.model_copy(update={"state_folder": tmp_path / "file"})
+    stack = up("valkey", broken)
+    assert stack.process.wait(20) == 1
+    assert "PLATFORM_STATE_FOLDER" in stack.said
+
+
+def test_make_alone_told_to_stop_stops_the_stack(up: Start, settings: Settings, tmp_path: Path) -> None:
+    if shutil.which("make") is None:
+        pytest.skip("make is not installed")
+    (tmp_path / "up.py").write_text(UP)
+    (tmp_path / "Makefile").write_text(f"run:\n\t@{sys.executable} {tmp_path}/up.py postgres,valkey\n")
+    for number in (signal.SIGINT, signal.SIGTERM):
+        stack = up("", argv=["make", "-C", str(tmp_path), "run"]).await_up()
+        stack.process.send_signal(number)  # make only, not its group
+        stack.process.wait(20)
+        await_gone(settings.state_folder)
+        assert "postgres   stopped" in stack.said
+        assert "Error" not in stack.said
+
+
+@pytest.fixture
+def ordinary() -> Iterator[tuple[int, str, Path]]:
+    """An ordinary user, an interpreter it may run, and a folder of its own."""
+    if os.geteuid() != 0:
+        pytest.skip("already runs as an ordinary user")
+    nobody = 65534
+    folder = Path(tempfile.mkdtemp(prefix="ordinary-"))
+    os.chown(folder, nobody, nobody)
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    packages = str(Path(psycopg.__file__).parents[1])
+    candidates = (sys.executable, f"/usr/bin/{version}", f"/usr/local/bin/{version}")
+    for python in candidates:
+        try:
+            subprocess.run(
+                [python, "-c", "import psycopg, mage_platform.settings"],
+                env={"PYTHONPATH": f"{PROJECT}:{packages}"},
+                cwd=folder,
+                user=nobody,
+                group=nobody,
+                extra_groups=[],
+                capture_output=True,
+                check=True,
+            )
+        except (OSError, subprocess.CalledProcessError):
+            continue
+        break
+    else:
+        pytest.skip("no other user can read this checkout and a Python of this version")
+    yield nobody, python, folder
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_it_works_as_an_ordinary_user(up: Start, fresh: Settings, ordinary: tuple[int, str, Path]) -> None:
+    user, python, folder = ordinary
+    settings = fresh.model_copy(update={"state_folder": folder / "state"})
+    packages = str(Path(psycopg.__file__).parents[1])
+    stack = up(
+        "postgres,pgbouncer,valkey",
+        settings,
+        argv=[python, "-c", UP, "postgres,pgbouncer,valkey"],
+        environment={"PYTHONPATH": f"{PROJECT}:{packages}", "HOME": str(folder)},
+        cwd=folder,
+        user=user,
+        group=user,
+        extra_groups=[],
+    )
+    stack.await_up()
+    assert (settings.state_folder / "postgres").stat().st_uid == user
+    assert query(settings, "select 1") == [(1,)]
+    assert stack.end() == 0
+
+
+WITHOUT_NAMESPACES = """
+import ctypes, os, sys
+ready, go = os.pipe(), os.pipe()
+child = os.fork()
+if child == 0:  # in a namespace of its own that shows all users, it may forbid any further namespace
+    assert ctypes.CDLL(None).unshare(0x10000000) == 0
+    os.write(ready[1], b"1")
+    os.read(go[0], 1)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    with open("/proc/sys/user/max_user_namespaces", "w") as limit:
+        limit.write("0")
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+os.read(ready[0], 1)
+for table in ("uid_map", "gid_map"):
+    with open(f"/proc/{child}/{table}", "w") as file:
+        file.write("0 0 65536")
+os.write(go[1], b"1")
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_root_without_user_namespaces_runs_postgres_as_nobody(
+    up: Start, settings: Settings, ordinary: tuple[int, str, Path]
+) -> None:
+    user, _, folder = ordinary
+    folder.chmod(0o755)
+    shutil.move(settings.state_folder, folder / "state")
+    settings = settings.model_copy(update={"state_folder": folder / "state"})
+    stack = up("", settings, argv=[sys.executable, "-c", WITHOUT_NAMESPACES, "-c", UP, "postgres,pgbouncer"]).await_up()
+    assert (settings.state_folder / "postgres").stat().st_uid == user
+    assert (settings.state_folder / "secrets").stat().st_uid == 0
+    os.kill(proc.children_of(stack.process.pid)[0], signal.SIGTERM)
+    assert stack.process.wait(30) == 0
+
+
+def test_the_direct_database_leads_past_pgbouncer(up: Start, settings: Settings) -> None:
+    up("postgres,pgbouncer").await_up()
+    running = find_running(settings)
+    assert running is not None
+    with psycopg.connect(direct_database(running).database_url()) as connection:
+        assert connection.info.port == settings.database.port
+        assert not direct_database(running).database.through_pgbouncer

@@ -1,0 +1,128 @@
+"""A tiny Mage project, and a real Mage server that serves it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mage_platform.orchestration.client import MageClient
+from mage_platform.orchestration.follow import MageAddress
+from mage_platform.orchestration.process_family import MARK
+
+EMAIL = "owner@example.com"
+PASSWORD = "a-password-of-the-tests"
+PROJECT = Path(__file__).parent / "project"
+START_WITHIN_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class Server:
+    """A Mage server of the tests."""
+
+    process: subprocess.Popen[bytes]
+    mage: MageAddress
+    log: Path
+
+    @property
+    def mark(self) -> str:
+        """The mark that its whole family of processes carries."""
+        variables = Path(f"/proc/{self.process.pid}/environ").read_bytes().split(b"\0")
+        return next(each for each in variables if each.startswith(f"{MARK}=".encode())).decode().partition("=")[2]
+
+    def client(self) -> MageClient:
+        return MageClient(self.mage.base_url, self.mage.email, self.mage.password)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Look until something is so; fail with the words for it when it is not so in time."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.1)
+
+
+def environment_of_tests(home: Path) -> dict[str, str]:
+    """An environment in which Mage keeps everything in the project (metadata in SQLite) and nothing in the home."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("MAGE", "PLATFORM", "DEFAULT_"))}
+    return {
+        **kept,
+        "HOME": str(home),
+        "MAGE_DATA_DIR": ".mage_data",
+        "DEFAULT_OWNER_EMAIL": EMAIL,
+        "DEFAULT_OWNER_PASSWORD": PASSWORD,
+        "DEFAULT_OWNER_USERNAME": "owner",
+        "JWT_SECRET": "a-secret-of-the-tests",
+    }
+
+
+def mage_of_tests(folder: Path, port: int) -> MageAddress:
+    project = folder / "project"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    return MageAddress(
+        base_url=f"http://127.0.0.1:{port}",
+        email=EMAIL,
+        password=PASSWORD,
+        project=project,
+        environment=environment_of_tests(folder),
+        log_file=folder / "headless.log",
+    )
+
+
+def server_command(project: Path, port: int) -> list[str]:
+    """The command line of a server."""
+    program = [sys.executable, "-m", "mage_platform.orchestration.mage_server", "start", str(project)]
+    return [*program, "--host", "127.0.0.1", "--port", str(port)]
+
+
+def start_server(folder: Path) -> Server:
+    port = free_port()
+    mage = mage_of_tests(folder, port)
+    log = folder / "server.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            server_command(mage.project, port),
+            env=mage.environment,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    server = Server(process, mage, log)
+    with server.client() as client:
+        deadline = time.monotonic() + START_WITHIN_SECONDS
+        while not client.is_up():
+            if process.poll() is not None or time.monotonic() > deadline:
+                stop(server)
+                pytest.fail(f"the server did not come up:\n{log.read_text()[-3000:]}")
+            time.sleep(0.3)
+    return server
+
+
+def stop(server: Server) -> None:
+    if server.process.poll() is None:
+        os.killpg(server.process.pid, signal.SIGTERM)
+    server.process.wait(timeout=10)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process runs; a dead one that its parent has not noticed yet does not."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+    except OSError:
+        return False

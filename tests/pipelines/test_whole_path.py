@@ -1,0 +1,189 @@
+"""The whole path on a few hundred rows, with every real part: Mage's scheduler, great-expectations, PostgreSQL
+(through PgBouncer where it is installed), Valkey, H2O AutoML, MOJOs, and the sidecar's own JVM."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from mage_platform.contracts import entity_id_of
+from mage_platform.database import connect
+from mage_platform.local.embedded import running
+from mage_platform.local.surroundings import block_environment
+from mage_platform.registry import champions, model_versions
+from mage_platform.settings import PROJECT, Settings, load_settings
+from tests import demo_use_case as demo
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    folder = tmp_path_factory.mktemp("path")
+    demo.write_use_case(folder / "use_cases")
+    asked = load_settings(
+        state_folder=folder / "state", use_cases_folder=folder / "use_cases", h2o={"memory_limit_gib": 2, "threads": 2}
+    )
+    with running(asked, ("postgres", "pgbouncer", "valkey", "h2o", "sidecar"), migrate=True) as started:
+        yield started
+
+
+def command(settings: Settings, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line, as a person would use it against the running stack."""
+    environment = {**os.environ, **block_environment(settings)}
+    return subprocess.run(
+        [sys.executable, "-m", "mage_platform", *arguments],
+        env=environment, cwd=PROJECT, capture_output=True, text=True, timeout=400,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def ingested(settings: Settings) -> dict[str, Any]:
+    """The first ingest, with three dirty rows among the 1,200."""
+    rows = demo.ride_rows()
+    rows.loc[[10, 500], "carrier"] = None
+    rows.loc[900, "rain_millimetres"] = -1
+    demo.write_use_case(settings.use_cases_folder, rows)
+    done = command(settings, "run", "ingest_features", "--use-case", demo.NAME, "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@pytest.fixture(scope="module")
+def trained(settings: Settings, ingested: dict[str, Any]) -> dict[str, Any]:
+    done = command(settings, "run", "train_regional_models", "--use-case", demo.NAME, "--json")
+    assert done.returncode == 0, done.stderr[-3000:]
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+def test_every_row_is_stored_or_in_quarantine(settings: Settings, ingested: dict[str, Any]) -> None:
+    assert [block["block"] for block in ingested["blocks"]] == [
+        "load_source_rows", "validate_rows", "build_features", "export_features",
+    ]  # fmt: skip
+    with connect(settings) as connection:
+        assert connection.execute("SELECT count(*) FROM platform.features").fetchone() == (1197,)
+        assert connection.execute("SELECT count(*) FROM platform.quarantine").fetchone() == (3,)
+    listed = json.loads(command(settings, "quarantine", "list", "--use-case", demo.NAME, "--json").stdout)
+    assert listed["count"] == 3
+    assert {reason["column"] for row in listed["rows"] for reason in row["reasons"]} == {"carrier", "rain_millimetres"}
+
+
+def test_the_fan_out_trains_one_child_for_each_region(trained: dict[str, Any]) -> None:
+    children = {block["child"] for block in trained["blocks"] if block["block"] == "train_region" and block["child"]}
+    assert {child.casefold() for child in children} == {f"train_{city}".casefold() for city in demo.CITIES}
+
+
+def test_each_region_has_a_champion_that_beats_the_naive_baseline(settings: Settings, trained: dict[str, Any]) -> None:
+    with connect(settings) as connection:
+        serving = champions(connection)
+    assert [each.model.region for each in serving] == list(demo.CITIES)
+    for each in serving:
+        assert each.model.metrics.auc > each.model.naive_metrics.auc
+        assert each.model.rows["test"] == each.model.metrics.rows
+        assert each.model.h2o_version == "3.46.0.11"
+
+
+def test_nothing_of_the_training_stays_on_the_h2o_server(settings: Settings, trained: dict[str, Any]) -> None:
+    frames = httpx.get(f"{settings.h2o.url}/3/Frames", timeout=10).json()["frames"]
+    models = httpx.get(f"{settings.h2o.url}/3/Models", timeout=10).json()["models"]
+    assert (frames, models) == ([], [])
+
+
+def served(settings: Settings, region: str) -> dict[str, Any]:
+    """What the sidecar says of a region, once it serves one."""
+    deadline = time.monotonic() + 60
+    while True:
+        response = httpx.get(f"{settings.sidecar.url}/v1/models/{demo.NAME}/{region}", timeout=5)
+        if response.is_success or time.monotonic() > deadline:
+            answer: dict[str, Any] = response.json()
+            return answer
+        time.sleep(0.2)
+
+
+def test_the_sidecar_answers_by_entity_and_by_features_alike(settings: Settings, trained: dict[str, Any]) -> None:
+    assert served(settings, "Bern")["model"]["version"] == 1
+    entity = str(entity_id_of(demo.NAME, ["Bern-3"]))
+    request: dict[str, Any] = {"use_case": demo.NAME, "region": "Bern", "entity_id": entity}
+    stored = json.loads(command(settings, "features", "get", entity, "--json").stdout)
+    by_entity = httpx.post(f"{settings.sidecar.url}/v1/predict", json=request).json()
+    request["features"] = stored["vector"]["features"]
+    by_features = httpx.post(f"{settings.sidecar.url}/v1/predict", json=request).json()
+    assert by_entity["probabilities"] == by_features["probabilities"]
+    assert sum(by_entity["probabilities"].values()) == pytest.approx(1)
+    printed = json.loads(command(settings, "predict", demo.NAME, "Bern", entity, "--json").stdout)
+    assert printed["probabilities"] == by_entity["probabilities"]
+
+
+def test_a_failed_region_fails_the_run_by_name_and_the_others_are_registered(
+    settings: Settings, trained: dict[str, Any]
+) -> None:
+    done = command(
+        settings, "run", "train_regional_models", "--use-case", demo.NAME, "--set", "regions=Bern,Zürich,Atlantis"
+    )
+    assert done.returncode == 1
+    assert "1 of 3 regions failed" in done.stderr
+    assert "Atlantis: only 0 labelled rows to train on" in done.stderr
+    with connect(settings) as connection:
+        versions = {(each.region, each.version) for each in model_versions(connection)}
+        serving = {each.model.region: each.model.version for each in champions(connection)}
+    assert versions == {("Bern", 1), ("Bern", 2), ("Genève", 1), ("Zürich", 1), ("Zürich", 2)}
+    # the same rows and seed give the same model, which does not beat the champion it equals
+    assert serving == {"Bern": 1, "Genève": 1, "Zürich": 1}
+
+
+def test_the_same_plan_trained_twice_scores_the_same(settings: Settings, trained: dict[str, Any]) -> None:
+    with connect(settings) as connection:
+        versions = [each for each in model_versions(connection, region="Bern")]
+    assert len({(each.metrics.auc, each.metrics.log_loss) for each in versions}) == 1
+
+
+def test_a_promotion_by_hand_is_served_and_a_rollback_gives_it_back(
+    settings: Settings, trained: dict[str, Any]
+) -> None:
+    assert command(settings, "models", "promote", demo.NAME, "Bern", "2", "--reason", "a test").returncode == 0
+    deadline = time.monotonic() + 30
+    while served(settings, "Bern")["model"]["version"] != 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    done = command(settings, "models", "rollback", demo.NAME, "Bern", "--reason", "a test", "--json")
+    assert json.loads(done.stdout)["to_version"] == 1
+    shown = json.loads(command(settings, "models", "show", demo.NAME, "Bern", "--json").stdout)
+    assert [move["to_version"] for move in shown["alias_history"]] == [1, 2, 1]
+
+
+def test_no_region_at_all_is_an_error_before_the_fan_out(settings: Settings, ingested: dict[str, Any]) -> None:
+    declaration = demo.DECLARATION.replace("name: rides", "name: empty")
+    place = demo.write_use_case(settings.use_cases_folder / "staging", declaration=declaration)
+    place.rename(settings.use_cases_folder / "empty")
+    began = time.monotonic()
+    done = command(settings, "run", "train_regional_models", "--use-case", "empty")
+    assert done.returncode == 1
+    assert "no region of empty has a label known" in done.stderr
+    assert time.monotonic() - began < 110, "Mage waited for the items of an empty generator"
+
+
+def test_wrong_input_to_the_command_line_is_named(settings: Settings) -> None:
+    unknown = command(settings, "run", "ingest_features", "--set", "regoin=Bern")
+    assert (unknown.returncode, "no pipeline variable 'regoin'" in unknown.stderr) == (2, True)
+    nobody = command(settings, "run", "ingest_features", "--use-case", "nobody")
+    assert (nobody.returncode, "there is no use case 'nobody'" in nobody.stderr) == (3, True)
+    nothing = command(settings, "run", "nothing", "--use-case", demo.NAME)
+    assert (nothing.returncode, "nothing" in nothing.stderr) == (3, True)
+
+
+def test_every_command_explains_itself() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mage_platform", "--help"], capture_output=True, text=True, cwd=PROJECT
+    )
+    for name in ("up", "status", "run", "predict", "models", "features", "quarantine", "use-case", "doctor"):
+        assert name in done.stdout
