@@ -4,7 +4,7 @@ Producer and consumer import the same classes from here; nobody declares them ag
 """
 
 from mage_platform.contracts.features import FeatureColumn, FeatureVector, InputSchema, entity_id_of
-from mage_platform.contracts.models import AliasMove, Champion, ModelReference, ModelVersion
+from mage_platform.contracts.models import AliasMove, Champion, ModelReference, ModelVersion, NewVersion
 from mage_platform.contracts.prediction import PredictRequest, PredictResponse
 from mage_platform.contracts.training import (
     BinaryMetrics,
@@ -33,6 +33,7 @@ __all__ = [
     "LeaderboardRow",
     "ModelReference",
     "ModelVersion",
+    "NewVersion",
     "PredictRequest",
     "PredictResponse",
     "PromotionDecision",

@@ -20,15 +20,12 @@ class ModelReference(Contract):
     algorithm: str
 
 
-class ModelVersion(Contract):
-    """A registered MOJO of a (use case, region), with all that is needed to serve and to explain it."""
+class NewVersion(Contract):
+    """What a registration brings; number, digests and time are the registry's."""
 
     use_case: Name
     region: Region
-    version: Annotated[int, Field(ge=1)]
     algorithm: str
-    mojo_sha256: Sha256
-    genmodel_sha256: Sha256
     target: str
     """Name of the predicted column."""
     input_schema: InputSchema
@@ -39,10 +36,19 @@ class ModelVersion(Contract):
     leaderboard: list[LeaderboardRow]
     window: TrainingWindow
     rows: dict[str, int]
+    """Rows of each part of the window."""
     seed: int
     h2o_version: str
     run: str
     """Id of the pipeline run that registered it."""
+
+
+class ModelVersion(NewVersion):
+    """A registered MOJO of a (use case, region), with all that is needed to serve and to explain it."""
+
+    version: Annotated[int, Field(ge=1)]
+    mojo_sha256: Sha256
+    genmodel_sha256: Sha256
     registered_at: AwareDatetime
 
     @property

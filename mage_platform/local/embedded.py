@@ -83,7 +83,7 @@ def helper_process(settings: Settings, services: Collection[str], *, migrate: bo
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(PROJECT), os.environ.get("PYTHONPATH")]))
     if settings.secrets_folder is None and not secrets_folder(settings).is_dir():
         environment.pop(f"{PREFIX}SECRETS_FOLDER", None)  # the first start makes it
-    argv = [sys.executable, "-m", "mage_platform.local.helper", ",".join(services), str(int(migrate))]
+    argv = [sys.executable, "-m", "mage_platform.local.stack_process", ",".join(services), str(int(migrate))]
     helper = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, env=environment, process_group=0
     )

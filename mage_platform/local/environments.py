@@ -113,8 +113,23 @@ def make(environment: Environment, installer: Installer) -> None:
     environment.begin()
     (environment.folder / STAMP).unlink(missing_ok=True)
     installer.install(environment.folder, locks)
+    if environment.folder.name == ".venv":
+        write_command(environment.folder)
     environment.finish(locks)
     print(f"{environment.folder.name}: ready after {time.monotonic() - began:.0f} s", flush=True)
+
+
+def write_command(folder: Path) -> None:
+    """Put `mage-platform` into the environment; the project itself is not installed, it is run where it lies."""
+    command = folder / "bin" / "mage-platform"
+    command.write_text(
+        f"#!{folder / 'bin' / 'python'}\n"
+        "import sys\n\n"
+        f"sys.path.insert(0, {str(PROJECT)!r})\n"
+        "from mage_platform.command_line import main\n\n"
+        "main()\n"
+    )
+    command.chmod(0o755)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -167,7 +167,7 @@ class Installer:
                     if now - told >= (1 if told == began else 5):
                         told = now
                         print(f"{title} ... {now - began:.0f} s", flush=True)
-            except BaseException:
+            except BaseException:  # Ctrl-C too must not leave the installer running
                 process.kill()
                 process.wait()
                 raise

@@ -8,10 +8,9 @@ from mage_platform.registry.aliases import (
     move_alias,
 )
 from mage_platform.registry.artifacts import fetch_artifact, sha256_of, store_artifact
-from mage_platform.registry.versions import NewVersion, model_version, model_versions, register
+from mage_platform.registry.versions import model_version, model_versions, register
 
 __all__ = [
-    "NewVersion",
     "alias_history",
     "champion",
     "champions",

@@ -6,39 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from psycopg.types.json import Jsonb
-from pydantic import Field
 
-from mage_platform.contracts import (
-    BinaryMetrics,
-    InputSchema,
-    LeaderboardRow,
-    ModelVersion,
-    TrainingWindow,
-)
-from mage_platform.contracts.strict import Contract, Name, Region
+from mage_platform.contracts import ModelVersion, NewVersion
 from mage_platform.database.connections import Connection
 from mage_platform.errors import ModelNotFound
 from mage_platform.registry.artifacts import QUERIES, store_artifact
-
-
-class NewVersion(Contract):
-    """What a registration brings; number, digests and time are the registry's."""
-
-    use_case: Name
-    region: Region
-    algorithm: str
-    target: str
-    input_schema: InputSchema
-    cache_ttl_seconds: int = Field(ge=1)
-    metrics: BinaryMetrics
-    naive_metrics: BinaryMetrics
-    leaderboard: list[LeaderboardRow]
-    window: TrainingWindow
-    rows: dict[str, int]
-    seed: int
-    h2o_version: str
-    run: str
-
 
 _COLUMNS = {"use_case", "region", "algorithm", "run"}
 

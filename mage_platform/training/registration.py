@@ -7,11 +7,11 @@ from pathlib import Path
 
 import structlog
 
-from mage_platform.contracts import FailedCandidate, GoodCandidate, ModelVersion, UseCase
+from mage_platform.contracts import FailedCandidate, GoodCandidate, ModelVersion, NewVersion, UseCase
 from mage_platform.contracts.strict import Contract
 from mage_platform.database import connect
 from mage_platform.errors import ArtifactCorrupt, TrainingFailed
-from mage_platform.registry import NewVersion, register, sha256_of
+from mage_platform.registry import register, sha256_of
 from mage_platform.settings import Settings
 
 log = structlog.get_logger()

@@ -20,9 +20,7 @@ KINDS = {
     "data_exporters": "data_exporter",
     "custom": "custom",
 }
-BLOCKS = sorted(
-    path for folder in KINDS for path in (PROJECT / folder).glob("*.py") if path.name != "__init__.py"
-)
+BLOCKS = sorted(path for folder in KINDS for path in (PROJECT / folder).glob("*.py") if path.name != "__init__.py")
 PIPELINES = sorted((PROJECT / "pipelines").glob("*/metadata.yaml"))
 
 

@@ -85,9 +85,10 @@ def test_a_cancelled_run_ends_and_takes_its_block_process_with_it(server: Server
     started = tmp_path / "started"
 
     def interrupt_when_running(progress: RunProgress) -> None:
-        if started.exists():
-            raise KeyboardInterrupt
         seen.append(progress)
+        if any(each.status is BlockStatus.RUNNING for each in progress.blocks):
+            wait_until(lambda: started.exists() and started.read_text() != "", 30, "the block has begun")
+            raise KeyboardInterrupt
 
     seen: list[RunProgress] = []
     with pytest.raises(KeyboardInterrupt):

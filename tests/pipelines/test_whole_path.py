@@ -143,7 +143,7 @@ def test_a_failed_region_fails_the_run_by_name_and_the_others_are_registered(
 
 def test_the_same_plan_trained_twice_scores_the_same(settings: Settings, trained: dict[str, Any]) -> None:
     with connect(settings) as connection:
-        versions = [each for each in model_versions(connection, region="Bern")]
+        versions = model_versions(connection, region="Bern")
     assert len({(each.metrics.auc, each.metrics.log_loss) for each in versions}) == 1
 
 

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from mage_platform.contracts import BinaryMetrics, FeatureColumn, InputSchema, LeaderboardRow, TrainingWindow
-from mage_platform.registry import NewVersion
+from mage_platform.contracts import (
+    BinaryMetrics,
+    FeatureColumn,
+    InputSchema,
+    LeaderboardRow,
+    NewVersion,
+    TrainingWindow,
+)
 
 
 def a_version(run: str = "1", region: str = "Bern", auc: float = 0.7) -> NewVersion:

@@ -150,7 +150,9 @@ def test_a_label_not_yet_known_at_the_end_of_its_part_is_left_out(
     assert len(parts["train"]) == (known & (bern["_event_time"] < bern["_event_time"].iloc[100])).sum() < 100
 
 
-def test_everything_works_through_pgbouncer(pooled_settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_everything_works_through_pgbouncer(
+    pooled_settings: Settings, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.mktemp("use_cases")
     demo.write_use_case(folder)
     settings = pooled_settings.model_copy(update={"use_cases_folder": folder})

@@ -64,7 +64,7 @@ def test_an_artifact_comes_back_to_the_last_byte(
 @pytest.mark.parametrize(
     "damage",
     [
-        "UPDATE platform.artifact_chunks SET chunk = set_byte(chunk, 5, (get_byte(chunk, 5) + 1) % 256) WHERE number = 1",
+        "UPDATE platform.artifact_chunks SET chunk = set_byte(chunk, 5, 255 - get_byte(chunk, 5)) WHERE number = 1",
         "DELETE FROM platform.artifact_chunks WHERE number = 2",
     ],
 )
@@ -125,7 +125,10 @@ def test_the_champion_is_where_the_alias_points_and_every_move_is_kept(
         assert champions_marker(connection) > before
     assert serving is not None
     assert serving.model.version == 2
-    assert [(each.from_version, each.to_version, each.reason) for each in history] == [(1, 2, "better"), (None, 1, "first")]
+    assert [(each.from_version, each.to_version, each.reason) for each in history] == [
+        (1, 2, "better"),
+        (None, 1, "first"),
+    ]
 
 
 def test_an_alias_cannot_point_at_nothing(settings: Settings) -> None:

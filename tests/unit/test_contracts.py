@@ -89,7 +89,7 @@ def test_every_error_stands_in_the_drawn_tree_and_survives_pickling() -> None:
     assert errors.__doc__ is not None
     for kind in classes:
         assert kind.__name__ in errors.__doc__, f"{kind.__name__} is missing in the tree of errors.py"
-        error = kind("what happened", field="a.b")if kind is not errors.TrainingFailed else kind("m", regions=["JFK"])
+        error = kind("what happened", field="a.b") if kind is not errors.TrainingFailed else kind("m", regions=["JFK"])
         copy = pickle.loads(pickle.dumps(error))
         assert (type(copy), str(copy), vars(copy)) == (kind, str(error), vars(error))
 

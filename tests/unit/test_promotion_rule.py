@@ -10,9 +10,7 @@ from mage_platform.training.promotion import decide
 
 
 def _metrics(auc: float = 0.7, log_loss: float = 0.5, average_precision: float = 0.4) -> BinaryMetrics:
-    return BinaryMetrics(
-        auc=auc, log_loss=log_loss, average_precision=average_precision, rows=100, positive_share=0.2
-    )
+    return BinaryMetrics(auc=auc, log_loss=log_loss, average_precision=average_precision, rows=100, positive_share=0.2)
 
 
 @pytest.mark.parametrize(

@@ -65,8 +65,8 @@ def test_every_setting_has_a_sentence() -> None:
             if isinstance(field, ast.AnnAssign):
                 documented = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
                 name = ast.unparse(field.target)
-                assert documented or name in {"model_config", *Settings.model_fields} and "Settings()" in ast.unparse(
-                    field
+                assert documented or (
+                    name in {"model_config", *Settings.model_fields} and "Settings()" in ast.unparse(field)
                 ), f"{node.name}.{name} has no docstring"
 
 
