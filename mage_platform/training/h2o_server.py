@@ -11,6 +11,7 @@ import io
 import re
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from h2o.automl import H2OAutoML
-from h2o.exceptions import H2OConnectionError, H2OServerError
+from h2o.exceptions import H2OConnectionError, H2ODependencyWarning, H2OServerError
 
 from mage_platform.contracts import InputSchema, LeaderboardRow, RegionPlan
 from mage_platform.contracts.use_case import Training
@@ -31,6 +32,8 @@ from mage_platform.errors import H2OUnavailable
 from mage_platform.settings import Settings
 
 LABEL = "_label"
+# It advises to read frames with several threads; a leaderboard has a dozen rows.
+warnings.filterwarnings("ignore", category=H2ODependencyWarning)
 H2O_VERSION: str = h2o.__version__
 
 
@@ -153,8 +156,9 @@ class Branch:
         """Probability of label "1" of each row of a frame; shape (rows,)."""
         predicted = model.predict(frame)
         self._frames.append(predicted.frame_id)
-        values = predicted["p1"].as_data_frame(use_multi_thread=False)["p1"]
-        return np.asarray(values, dtype=np.float64)
+        # Read as text and parsed by Python: H2O writes every digit, pandas' CSV reader may lose the last bit.
+        _, *lines = predicted["p1"].get_frame_data().split()
+        return np.array([float(line) for line in lines])
 
     def upload_mojo(self, mojo: Path) -> Any:
         """A registered MOJO as a model of the server, to score it on the same frame as a candidate."""

@@ -22,7 +22,7 @@ from mage_platform.orchestration.process_family import MARK
 EMAIL = "owner@example.com"
 PASSWORD = "a-password-of-the-tests"
 PROJECT = Path(__file__).parent / "project"
-START_WITHIN_SECONDS = 90.0
+START_WITHIN_SECONDS = 150.0
 
 
 @dataclass(frozen=True)

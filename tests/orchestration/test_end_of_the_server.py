@@ -21,7 +21,7 @@ def test_kill_9_of_the_first_process_leaves_no_scheduler_kernel_or_block(tmp_pat
         with server.client() as client:
             client.trigger("sleepy", {"started_in": str(started)})
         wait_until(lambda: started.exists() and started.read_text() != "", 30, "the block has begun")
-        program_of_the_block = int(started.read_text())
+        program_of_the_block = int(started.read_text().split()[1])
         mark = server.mark
         family = family_members(mark)
         assert program_of_the_block in family

@@ -16,7 +16,7 @@ from mage_platform.orchestration.client import MageClient
 from mage_platform.orchestration.follow import run_and_follow
 from mage_platform.orchestration.progress import BlockStatus, RunProgress, RunStatus, Trigger
 from mage_platform.orchestration.refusals import LoginRefused, PipelineNotFound, RunNotFound
-from tests.orchestration.real_mage import Server, server_command, wait_until
+from tests.orchestration.real_mage import Server, is_running, server_command, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -98,6 +98,8 @@ def test_a_cancelled_run_ends_and_takes_its_block_process_with_it(server: Server
         run = client.run(seen[-1].run_id)
     assert run.status is RunStatus.CANCELLED
     assert [each.status for each in run.blocks] == [BlockStatus.CANCELLED]
+    block_process = int(started.read_text().split()[0])
+    wait_until(lambda: not is_running(block_process), 10, "the process of the block is gone")
 
 
 def test_the_blocks_of_a_run_are_created_by_the_scheduler_alone_and_so_never_twice(server: Server) -> None:

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import time
 from pathlib import Path
@@ -10,5 +11,5 @@ if "custom" not in globals():
 def sleep_long(*args, **kwargs):
     # A program of the block's own, in a session of its own: the hardest kind to bring down.
     child = subprocess.Popen(["sleep", "600"], start_new_session=True)
-    Path(kwargs["started_in"]).write_text(str(child.pid))
+    Path(kwargs["started_in"]).write_text(f"{os.getpid()} {child.pid}")
     time.sleep(600)

@@ -1,0 +1,76 @@
+"""`python -m serving`: the sidecar as a process of its own."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import sys
+
+import structlog
+import uvicorn
+
+from mage_platform.errors import PlatformError, PortTaken
+from mage_platform.logs import configure_logging
+from mage_platform.settings import Settings, load_settings
+from serving.app import create_app
+from serving.log_forwarding import forward
+
+log = structlog.get_logger()
+DRAIN_SECONDS = 10
+KEEP_ALIVE_SECONDS = 75  # longer than the usual 60 s of load balancers, so that they close first and lose no request
+
+
+def main() -> int:
+    """Serve until SIGTERM or Ctrl-C, then answer what is under way.
+
+    Returns:
+        0 after a stop that was asked for, 2 when it cannot start; then one line says why.
+    """
+    try:
+        settings = load_settings()
+        listener = _listen(settings)
+    except PlatformError as error:
+        print(f"the sidecar cannot start: {error}", file=sys.stderr)
+        return 2
+    configure_logging(settings)
+    forward()
+    config = uvicorn.Config(
+        create_app(settings),
+        loop="uvloop",
+        http="httptools",
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    # uvicorn raises the signal once more when it has drained; with these the process then ends with 0.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    log.info("sidecar started", address=settings.sidecar.url)
+    server = uvicorn.Server(config)
+    server.run(sockets=[listener])
+    log.info("sidecar stopped")
+    return 0 if server.started else 2
+
+
+def _listen(settings: Settings) -> socket.socket:
+    host, port = settings.sidecar.host, settings.sidecar.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise PortTaken(
+            f"cannot listen on {host}:{port} ({error.strerror}): set PLATFORM_SIDECAR__PORT to a free port",
+            field="sidecar.port",
+        ) from error
+    return listener
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,182 @@
+"""The FastAPI application: its life cycle and its routes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.types import Receive, Scope, Send
+
+from mage_platform import __version__
+from mage_platform.contracts import PredictResponse
+from mage_platform.errors import PlatformError
+from mage_platform.settings import Settings
+from serving import jvm
+from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, summary
+from serving.cache import Cache, connect
+from serving.documentation import add_documentation, request_body
+from serving.front_door import respond
+from serving.prediction import Predictions
+from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
+from serving.registry_source import ChampionSource, RegistrySource
+from serving.repository import Repository
+from serving.scorer import Scorer
+from serving.vectors import StoredVectors
+
+log = structlog.get_logger()
+PREDICT = "/v1/predict"
+# Python lets a thread keep the interpreter for 5 ms when another wants it; a batch would wait that long to begin.
+SWITCH_INTERVAL_SECONDS = 0.0005
+
+
+class Sidecar(FastAPI):
+    """FastAPI with a shorter way in for predictions."""
+
+    predictions: Predictions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection event."""
+        if scope["type"] == "http" and scope["path"] == PREDICT and scope["method"] == "POST":
+            await respond(scope, receive, send, self.predictions.answer)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(settings: Settings, source: ChampionSource | None = None) -> Sidecar:
+    """The sidecar.
+
+    Args:
+        settings: Of this process.
+        source: Where champions come from; the registry when left out.
+    """
+    repository = Repository(
+        source=source or RegistrySource(settings, settings.state_folder / "serving"),
+        refresh_seconds=settings.sidecar.refresh_seconds,
+    )
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        assert isinstance(app, Sidecar)
+        jvm.start(heap_mib=settings.sidecar.java_heap_mib)
+        sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+        scorer = Scorer(threads=settings.sidecar.inference_threads)
+        cache = Cache(connect(settings))
+        vectors = StoredVectors(settings)
+        await vectors.open()
+        app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
+        repository.start()
+        # What the imports left behind lives as long as the process: the collector need not look at it again.
+        gc.freeze()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(repository.stop)
+            await asyncio.to_thread(scorer.close)
+            await cache.close()
+            await vectors.close()
+
+    app = Sidecar(
+        title="Predictions",
+        version=__version__,
+        description="Predictions of the regional champions, and what is served.",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+    )
+    _add_prediction(app)
+    _add_models(app, repository)
+    _add_health(app, repository)
+    add_documentation(app, repository)
+    _add_problems(app)
+    return app
+
+
+def _add_prediction(app: Sidecar) -> None:
+    @app.post(
+        PREDICT,
+        summary="One prediction",
+        tags=["predictions"],
+        response_model=PredictResponse,
+        responses=responses(400, 404, 413, 422, 500, 503),
+        openapi_extra=request_body(),
+    )
+    async def predict(request: Request) -> Response:
+        """By `features`, or by the entity's newest stored vector when they are left out."""
+        # For the document, and for requests whose path has a prefix; all others are answered in Sidecar.__call__.
+        return _Prediction(app.predictions)
+
+
+class _Prediction(Response):
+    """Hands the request to the same short way."""
+
+    def __init__(self, predictions: Predictions) -> None:
+        super().__init__()
+        self._predictions = predictions
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await respond(scope, receive, send, self._predictions.answer)
+
+
+def _add_models(app: FastAPI, repository: Repository) -> None:
+    @app.get("/v1/models", summary="What is served", tags=["models"])
+    async def list_models() -> ServedModels:
+        models = repository.models
+        return ServedModels(models=[summary(models[key]) for key in sorted(models)])
+
+    @app.get(
+        "/v1/models/{use_case}/{region}",
+        summary="A served model with its metrics and lineage",
+        tags=["models"],
+        responses=responses(404, 503),
+    )
+    async def show_model(use_case: str, region: str) -> ServedModelDetails:
+        return details(repository.model(use_case, region))
+
+
+def _add_health(app: FastAPI, repository: Repository) -> None:
+    @app.get("/health/live", summary="The process answers", tags=["health"])
+    async def live() -> dict[str, str]:
+        return {"status": "live"}
+
+    @app.get(
+        "/health/ready",
+        summary="Predictions are answered",
+        tags=["health"],
+        responses={503: {"model": Readiness, "description": "Not yet, with the reason"}},
+    )
+    async def ready(response: Response) -> Readiness:
+        state = readiness(repository)
+        response.status_code = 200 if state.status == "ready" else 503
+        return state
+
+
+def _add_problems(app: FastAPI) -> None:
+    @app.exception_handler(PlatformError)
+    async def platform_error(request: Request, error: PlatformError) -> Response:
+        return _problem(*problem_of(error))
+
+    @app.exception_handler(HTTPException)
+    async def http_error(request: Request, error: HTTPException) -> Response:
+        body = problem_of_status(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
+        return _problem(error.status_code, body, dict(error.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def parameters_invalid(request: Request, error: RequestValidationError) -> Response:
+        return _problem(422, problem_of_status(422, f"{request.url.path}: {error.errors()[0]['msg']}"))
+
+    @app.exception_handler(Exception)
+    async def unexpected(request: Request, error: Exception) -> Response:
+        return _problem(*problem_of(error))
+
+
+def _problem(status: int, body: bytes, headers: dict[str, Any] | None = None) -> Response:
+    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)

@@ -1,0 +1,213 @@
+"""The look-aside cache of predictions, with a TTL: the only door to Redis.
+
+Redis may be refused, frozen, slow, flushed, full or answer garbage: none of it fails a request or makes an answer
+wrong, and none costs a request more than a few milliseconds. Reads that arrive while another read is under way go
+together in one MGET, writes in one pipeline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from mage_platform.settings import Settings
+
+log = structlog.get_logger()
+PATIENCE_SECONDS = 0.005
+"""A request waits this long for Redis; then it computes, while the answer of Redis is still awaited for the record."""
+SHORTEST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 16.0
+MAXIMUM_READS = 512
+"""Keys of one MGET."""
+MAXIMUM_WRITES = 1_000
+"""Writes that may wait; one more is dropped, since a missing entry costs one computation."""
+TTL_JITTER = 0.1
+
+
+class KeyValueServer(Protocol):
+    """What the cache needs of Redis."""
+
+    def mget(self, keys: Sequence[str]) -> Awaitable[list[bytes | None]]:
+        """Values of the keys, None where there is none."""
+
+    def pipeline(self, transaction: bool = ...) -> Any:
+        """Collects commands for one round trip."""
+
+    async def aclose(self) -> None:
+        """Give the connections back."""
+
+
+@dataclass
+class Counts:
+    """What the cache did since the start."""
+
+    hits: int = 0
+    misses: int = 0
+    late: int = 0
+    """Reads given up because Redis took too long; the request computed."""
+    errors: int = 0
+    """Round trips that failed, and values no model could have written."""
+    dropped: int = 0
+    """Writes given up because too many waited."""
+
+
+def connect(settings: Settings) -> Redis:
+    """A client that fails fast and never retries: the request's own computation is the retry."""
+    redis = settings.redis
+    timeout = redis.timeout_milliseconds / 1000
+    password = settings.redis_password
+    return Redis(
+        host=redis.host,
+        port=redis.port,
+        db=redis.database,
+        password=password.get_secret_value() if password else None,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),
+        decode_responses=False,
+    )
+
+
+class Cache:
+    """Reads and writes of the cache, from the event loop.
+
+    Args:
+        server: Redis.
+        clock: Monotonic seconds.
+    """
+
+    def __init__(self, server: KeyValueServer, clock: Callable[[], float] | None = None) -> None:
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._clock = clock or self._loop.time
+        self.counts = Counts()
+        self.read_seconds = 0.0
+        """How long a read takes, as a moving average; 0 before the first."""
+        self._reads: dict[str, asyncio.Future[bytes | None]] = {}
+        self._writes: dict[str, tuple[bytes, int]] = {}
+        self._reading: asyncio.Task[None] | None = None
+        self._writing: asyncio.Task[None] | None = None
+        self._late = False
+        self._closed_until = 0.0
+        self._pause = SHORTEST_PAUSE_SECONDS
+
+    @property
+    def open(self) -> bool:
+        """False while Redis is left alone after a failure, or keeps an earlier read waiting."""
+        return not self._late and self._clock() >= self._closed_until
+
+    async def read(self, key: str) -> bytes | None:
+        """The value of a key; None when there is none, or Redis does not answer in time."""
+        if not self.open:
+            return None
+        future = self._reads.get(key)
+        if future is None:
+            if len(self._reads) >= MAXIMUM_READS:
+                return None
+            future = self._reads[key] = self._loop.create_future()
+        if self._reading is None:
+            self._reading = self._loop.create_task(self._read_all())
+        # Shielded: several requests may wait for one key, and one of them may be cancelled.
+        return await asyncio.shield(future)
+
+    def write(self, key: str, value: bytes, ttl_seconds: int) -> None:
+        """Keep a value, in the background. The TTL varies a little, so that entries do not all expire at once."""
+        if not self.open:
+            return
+        if len(self._writes) >= MAXIMUM_WRITES:
+            self.counts.dropped += 1
+            return
+        spread = random.uniform(1 - TTL_JITTER, 1 + TTL_JITTER)
+        self._writes[key] = (value, max(1000, round(ttl_seconds * 1000 * spread)))
+        if self._writing is None:
+            self._writing = self._loop.create_task(self._write_all())
+
+    def refuse_value(self) -> None:
+        """Count a value no model could have written."""
+        self.counts.errors += 1
+
+    async def close(self) -> None:
+        """End what is under way and give the connections back."""
+        tasks = [task for task in (self._reading, self._writing) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._server.aclose()
+
+    async def _read_all(self) -> None:
+        try:
+            # A turn of the loop later: the reads of the requests that arrived together go together.
+            await asyncio.sleep(0)
+            while self._reads:
+                batch, self._reads = self._reads, {}
+                await self._read_batch(batch)
+        finally:
+            self._reading = None
+
+    async def _read_batch(self, batch: dict[str, asyncio.Future[bytes | None]]) -> None:
+        timer = self._loop.call_later(PATIENCE_SECONDS, self._give_up, batch)
+        started = self._loop.time()
+        values: Sequence[bytes | None] = [None] * len(batch)
+        try:
+            values = _one_for_each(batch, await self._server.mget(list(batch)))
+            self._succeeded(self._loop.time() - started)
+        except Exception as error:  # the edge: whatever the other side does, the requests compute
+            self._failed(error)
+        finally:
+            timer.cancel()
+            self._late = False
+            for future, value in zip(batch.values(), values, strict=True):
+                if not future.done():
+                    self.counts.hits += value is not None
+                    self.counts.misses += value is None
+                    future.set_result(value)
+
+    def _give_up(self, batch: dict[str, asyncio.Future[bytes | None]]) -> None:
+        self._late = True
+        waiting = [future for future in (*batch.values(), *self._reads.values()) if not future.done()]
+        self._reads = {}
+        self.counts.late += len(waiting)
+        for future in waiting:
+            future.set_result(None)
+
+    async def _write_all(self) -> None:
+        try:
+            await asyncio.sleep(0)
+            while self._writes:
+                batch, self._writes = self._writes, {}
+                pipeline = self._server.pipeline(transaction=False)
+                for key, (value, ttl_milliseconds) in batch.items():
+                    pipeline.set(key, value, px=ttl_milliseconds)
+                try:
+                    await pipeline.execute()
+                except Exception as error:  # the edge: a missing entry costs one computation
+                    self._failed(error)
+        finally:
+            self._writing = None
+
+    def _succeeded(self, seconds: float) -> None:
+        self._pause = SHORTEST_PAUSE_SECONDS
+        before = self.read_seconds
+        self.read_seconds = before * 0.9 + seconds * 0.1 if before else seconds
+
+    def _failed(self, error: BaseException) -> None:
+        self.counts.errors += 1
+        if self._clock() < self._closed_until:
+            return
+        log.warning("cache left out", error=f"{type(error).__name__}: {error}", pause_seconds=self._pause)
+        self._closed_until = self._clock() + self._pause
+        self._pause = min(self._pause * 2, LONGEST_PAUSE_SECONDS)
+
+
+def _one_for_each(keys: Collection[str], values: Any) -> Sequence[bytes | None]:
+    if not isinstance(values, list) or len(values) != len(keys):
+        raise ValueError(f"MGET of {len(keys)} keys was answered with {type(values).__name__} of another length")
+    return values

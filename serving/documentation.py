@@ -1,0 +1,73 @@
+"""`/docs` without a network, and an OpenAPI document whose examples are real requests."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import HTMLResponse
+from starlette.staticfiles import StaticFiles
+
+from mage_platform.contracts import PredictRequest
+from serving.problems import Problem
+from serving.repository import Repository
+
+ASSETS = "/docs/assets"
+
+
+def add_documentation(app: FastAPI, repository: Repository) -> None:
+    """Serve `/docs` with assets of our own, and keep the examples in step with the served models.
+
+    Args:
+        app: Created with `docs_url=None`.
+        repository: The served models; the first one's example request stands in the document.
+    """
+    package = find_spec("fastapi_offline")
+    assert package is not None and package.origin is not None
+    app.mount(ASSETS, StaticFiles(directory=Path(package.origin).parent / "static"))
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return get_swagger_ui_html(
+            openapi_url=app.openapi_url or "",
+            title=app.title,
+            swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
+            swagger_css_url=f"{ASSETS}/swagger-ui.css",
+            swagger_favicon_url=f"{ASSETS}/favicon.png",
+        )
+
+    app.openapi = lambda: _document(app, repository)  # type: ignore[method-assign]
+
+
+def request_body() -> dict[str, Any]:
+    """The request body of an operation that parses its body itself."""
+    schema = {"$ref": "#/components/schemas/PredictRequest"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
+
+
+def _document(app: FastAPI, repository: Repository) -> dict[str, Any]:
+    document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    template = "#/components/schemas/{model}"
+    for contract in (PredictRequest, Problem):
+        schema = contract.model_json_schema(ref_template=template)
+        schemas.update(schema.pop("$defs", {}))
+        schemas[contract.__name__] = schema
+    if models := repository.models:
+        example = models[min(models)].example_request()
+        by_entity = {name: value for name, value in example.items() if name != "features"}
+        body = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]
+        body["examples"] = {
+            "features": {"summary": "By features", "value": example},
+            "entity": {"summary": "By the newest stored vector of an entity", "value": by_entity},
+        }
+        for name in ("use_case", "region"):
+            schemas["PredictRequest"]["properties"][name]["examples"] = [example[name]]
+            for parameter in document["paths"]["/v1/models/{use_case}/{region}"]["get"]["parameters"]:
+                if parameter["name"] == name:
+                    parameter["example"] = example[name]
+    return document

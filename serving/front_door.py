@@ -1,0 +1,74 @@
+"""The request path of a prediction below the framework: the body is read once as bytes and answered as bytes.
+
+FastAPI's own work for a request (dependency resolution, exit stacks, response models) costs several times what a
+prediction does, and a prediction needs none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.types import Message, Receive, Scope, Send
+
+from serving.problems import MEDIA_TYPE, BodyTooLarge, problem_of
+
+MAXIMUM_BODY_BYTES = 1 << 20
+Answer = Callable[[bytes], Awaitable[bytes]]
+
+_JSON = (b"content-type", b"application/json")
+_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
+
+
+class ClientGone(Exception):  # not an error: nobody is left to be answered
+    """The client closed the connection before it had sent its whole body."""
+
+
+async def read_body(scope: Scope, receive: Receive) -> bytes:
+    """The body of a request.
+
+    Raises:
+        BodyTooLarge: It is longer than `MAXIMUM_BODY_BYTES`; the rest is not read.
+        ClientGone: It never came.
+    """
+    for name, value in scope["headers"]:
+        if name == b"content-length" and int(value) > MAXIMUM_BODY_BYTES:
+            raise _too_large()
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body: bytes = message.get("body", b"")
+    while message.get("more_body", False):
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        body += message.get("body", b"")
+        if len(body) > MAXIMUM_BODY_BYTES:
+            raise _too_large()
+    return body
+
+
+async def respond(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
+    """Answer one request with JSON, or with a problem."""
+    status, kind, headers = 200, _JSON, []
+    try:
+        payload = await answer(await read_body(scope, receive))
+    except ClientGone:
+        return
+    except Exception as error:  # the edge: every error leaves as a problem
+        status, payload = problem_of(error)
+        kind = _PROBLEM
+        if status == 413:
+            headers = [(b"connection", b"close")]
+        elif status == 503:
+            headers = [(b"retry-after", b"1")]
+    start: Message = {
+        "type": "http.response.start",
+        "status": status,
+        "headers": [kind, (b"content-length", b"%d" % len(payload)), *headers],
+    }
+    await send(start)
+    await send({"type": "http.response.body", "body": payload})
+
+
+def _too_large() -> BodyTooLarge:
+    return BodyTooLarge(f"the body is longer than {MAXIMUM_BODY_BYTES} bytes; send one prediction a request")

@@ -1,0 +1,179 @@
+"""The scoring JVM inside the process: the only door to JPype.
+
+The JVM starts once, in the thread of the event loop, and the process never forks afterwards. Each genmodel jar gets
+a class loader of its own, so that MOJOs of different H2O versions can be served side by side while an upgrade rolls.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import jpype
+import jpype.nio
+
+from mage_platform.errors import ContractViolated, ServiceFailed
+from mage_platform.registry import sha256_of
+
+BATCH_SCORER = Path(__file__).parent / "java" / "batch_scorer.jar"
+SLOT_ROWS = 256
+
+Score = Sequence[float]
+"""One prediction: index of the predicted class, then the probability of each class."""
+
+_loaders: dict[str, Any] = {}
+_lock = threading.Lock()
+
+
+class ScoresRows(Protocol):
+    """What the scorer needs of a model in memory. One thread at a time."""
+
+    capacity: int
+    """Most rows one call takes."""
+    seconds_per_row: float
+    """What the model itself costs, as lately measured; 0 before the first call."""
+
+    def score(self, rows: Sequence[bytes]) -> list[Score]:
+        """Predictions of encoded rows, in their order."""
+
+
+def start(*, heap_mib: int) -> None:
+    """Start the JVM, unless it runs.
+
+    Args:
+        heap_mib: Greatest heap, in MiB.
+
+    Raises:
+        ServiceFailed: There is no Java, or it did not start.
+    """
+    if jpype.isJVMStarted():
+        return
+    try:
+        jpype.startJVM(
+            _libjvm(),
+            f"-Xmx{heap_mib}m",
+            "-Xss512k",
+            "-XX:+UseSerialGC",  # smallest, and as fast as the others on a heap that hardly changes
+            "-XX:-UsePerfData",  # its file is written to at safepoints, which a slow disk can stall
+            "-Xrs",  # leaves SIGTERM to Python: without it the process dies with requests in flight
+            convertStrings=False,
+        )
+    except (OSError, RuntimeError, jpype.JVMNotFoundException) as error:
+        raise ServiceFailed(f"the scoring JVM did not start: {error}. Set JAVA_HOME to a Java 8 to 25") from error
+
+
+def _libjvm() -> str:
+    if not os.environ.get("JAVA_HOME") and (java := shutil.which("java")):
+        home = Path(java).resolve().parent.parent
+        for candidate in (home / "lib" / "server", home / "jre" / "lib" / "amd64" / "server"):
+            if (candidate / "libjvm.so").exists():
+                return str(candidate / "libjvm.so")
+    return str(jpype.getDefaultJVMPath())
+
+
+class Slot:
+    """Memory shared with the JVM for the rows and predictions of one batch, bound to one MOJO.
+
+    Args:
+        mojo: The model.
+        capacity: Most rows of a batch.
+    """
+
+    def __init__(self, mojo: Mojo, capacity: int = SLOT_ROWS) -> None:
+        self.capacity = capacity
+        self.seconds_per_row = 0.0
+        self._width = mojo.prediction_width
+        self._rows = memoryview(bytearray(capacity * len(mojo.names) * 8))
+        memory = memoryview(bytearray(capacity * self._width * 8))
+        self._predictions = memory.cast("d")
+        direct = jpype.nio.convertToDirectBuffer
+        self._java = mojo.batch_scorer(direct(self._rows), direct(memory))
+
+    def score(self, rows: Sequence[bytes]) -> list[Score]:
+        """Predictions of encoded rows, in their order; the GIL is free while Java works.
+
+        Args:
+            rows: At most `capacity`, each as `RowEncoder.encode` returns it.
+
+        Raises:
+            ArithmeticError: The model's code failed on one of the rows.
+        """
+        joined = b"".join(rows)
+        self._rows[: len(joined)] = joined
+        try:
+            seconds = int(self._java.score(len(rows))) * 1e-9 / len(rows)
+        except jpype.JException as error:
+            raise ArithmeticError(f"the MOJO failed: {error}") from error
+        before = self.seconds_per_row
+        self.seconds_per_row = before * 0.9 + seconds * 0.1 if before else seconds
+        width = self._width
+        flat = self._predictions[: len(rows) * width].tolist()
+        return [flat[at : at + width] for at in range(0, len(flat), width)]
+
+
+class Mojo:
+    """A MOJO in the JVM. One may be shared by threads; its slots may not.
+
+    Args:
+        path: The MOJO zip.
+        genmodel: h2o-genmodel.jar of the H2O version that wrote it.
+
+    Raises:
+        ContractViolated: The file is no MOJO, or no classifier.
+    """
+
+    def __init__(self, path: Path, genmodel: Path) -> None:
+        self._loader = _class_loader(genmodel)
+        model = self._load(path)
+        names = model.getNames()
+        width = int(model.nfeatures())
+        self.names = [str(names[index]) for index in range(width)]
+        self.domains = [_levels(model.getDomainValues(index)) for index in range(width)]
+        labels = _levels(model.getDomainValues(model.getResponseIdx()))
+        if labels is None:
+            raise ContractViolated(f"{path.name} predicts a number; only classifiers are served")
+        self.labels = labels
+        self.prediction_width = int(model.getPredsSize())
+        threshold = float(model._defaultThreshold)
+        self.threshold = None if math.isnan(threshold) else threshold
+        self._model = model
+
+    def _load(self, path: Path) -> Any:
+        thread = jpype.JClass("java.lang.Thread").currentThread()
+        before = thread.getContextClassLoader()
+        # Some model kinds find their parts through the thread's class loader.
+        thread.setContextClassLoader(self._loader)
+        try:
+            return jpype.JClass("hex.genmodel.MojoModel", loader=self._loader).load(str(path))
+        except jpype.JException as error:
+            raise ContractViolated(f"{path.name} cannot be loaded as a MOJO: {error}") from error
+        finally:
+            thread.setContextClassLoader(before)
+
+    def batch_scorer(self, rows: Any, predictions: Any) -> Any:
+        """The Java object that scores from one direct buffer into the other."""
+        return jpype.JClass("mageplatform.scoring.BatchScorer", loader=self._loader)(self._model, rows, predictions)
+
+    def slot(self, capacity: int = SLOT_ROWS) -> Slot:
+        """Memory for one batch at a time."""
+        return Slot(self, capacity)
+
+
+def _levels(values: Any) -> list[str] | None:
+    return None if values is None else [str(value) for value in values]
+
+
+def _class_loader(genmodel: Path) -> Any:
+    digest = sha256_of(genmodel)
+    with _lock:
+        if digest not in _loaders:
+            url = jpype.JClass("java.io.File")
+            jars = [url(str(jar.resolve())).toURI().toURL() for jar in (genmodel, BATCH_SCORER)]
+            urls = jpype.JArray(jpype.JClass("java.net.URL"))(jars)
+            _loaders[digest] = jpype.JClass("java.net.URLClassLoader")(urls)
+        return _loaders[digest]

@@ -1,0 +1,208 @@
+"""What goes wrong, as RFC 9457 problem details: one table from error family to HTTP status.
+
+A problem names the field, the value and the rule, all of them at once. It never holds a stack trace or a secret: an
+error that is not one of ours is logged with its traceback, and answered with its reference alone.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Sequence
+from http import HTTPStatus
+from typing import Any, Literal
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mage_platform.errors import (
+    ContractViolated,
+    EntityNotFound,
+    FeaturesInvalid,
+    ModelNotFound,
+    NotFound,
+    PlatformError,
+    Unavailable,
+)
+from serving.encoding import Fault
+
+log = structlog.get_logger()
+MEDIA_TYPE = "application/problem+json"
+LONGEST_VALUE = 200
+MOST_FAULTS = 1_000
+"""Faults one answer lists: a body of nothing but unknown features must not be answered at greater length."""
+
+
+class BodyMalformed(ContractViolated):
+    """The body is not JSON."""
+
+
+class BodyTooLarge(ContractViolated):
+    """The body is longer than the sidecar reads."""
+
+
+class RequestInvalid(ContractViolated):
+    """The body is JSON, but not the request it should be.
+
+    Args:
+        faults: Everything that is wrong with it; at least one.
+    """
+
+    def __init__(self, faults: Sequence[Fault]) -> None:
+        super().__init__(f"{faults[0].field} {faults[0].message}", field=faults[0].field)
+        self.faults = tuple(faults)
+
+
+class NotServed(ModelNotFound):
+    """No champion answers for a use case and region, which the caller may mend by naming another.
+
+    Args:
+        message: What was asked for, and what is served.
+        fault: The field that names nothing.
+    """
+
+    def __init__(self, message: str, fault: Fault) -> None:
+        super().__init__(message, field=fault.field)
+        self.faults = (fault,)
+
+
+class VectorNotStored(EntityNotFound):
+    """An entity without a stored vector.
+
+    Args:
+        message: Whose vector was looked for, and where.
+        fault: The entity.
+    """
+
+    def __init__(self, message: str, fault: Fault) -> None:
+        super().__init__(message, field=fault.field)
+        self.faults = (fault,)
+
+
+# The first line that fits decides.
+TABLE: tuple[tuple[type[PlatformError], int, str, str], ...] = (
+    (BodyMalformed, 400, "body-malformed", "The body is not valid JSON"),
+    (BodyTooLarge, 413, "body-too-large", "The body is too large"),
+    (RequestInvalid, 422, "request-invalid", "The request does not keep its contract"),
+    (FeaturesInvalid, 422, "features-invalid", "The feature vector does not keep the model's schema"),
+    (ContractViolated, 422, "contract-violated", "The request cannot be answered as it is"),
+    (ModelNotFound, 404, "model-not-found", "No model answers for this use case and region"),
+    (EntityNotFound, 404, "entity-not-found", "No feature vector of this entity is stored"),
+    (NotFound, 404, "not-found", "There is no such thing"),
+    (Unavailable, 503, "unavailable", "Not available at the moment"),
+)
+
+
+class ProblemError(BaseModel):
+    """One thing that is wrong with the request."""
+
+    field: str = Field(..., examples=["features.month"])
+    message: str = Field(..., examples=["must be at most 12"])
+    value: Any = Field(None, description="What was sent; null when the field was not sent", examples=[13])
+
+
+class Problem(BaseModel):
+    """Problem details by RFC 9457."""
+
+    model_config = ConfigDict(title="Problem")
+
+    type: str = Field(..., examples=["urn:problem:mage-platform:features-invalid"])
+    title: str
+    status: int
+    detail: str
+    instance: str = Field(..., description="This very occurrence, as it stands in the log")
+    errors: list[ProblemError] = []
+
+
+def problem_of(error: BaseException) -> tuple[int, bytes]:
+    """Status and body for an error.
+
+    Args:
+        error: Anything that was raised. What is not a `PlatformError` is logged, and its text is not given away.
+    """
+    instance = f"urn:uuid:{uuid.uuid4()}"
+    if isinstance(error, ValidationError):
+        error = as_invalid_request(error)
+    if not isinstance(error, PlatformError):
+        log.error("request failed", instance=instance, exc_info=error)
+        text = "The sidecar failed; its log has the cause under this instance"
+        return 500, _write(500, "internal-error", "The sidecar failed", text, instance, [])
+    status, slug, title = next(line[1:] for line in TABLE if isinstance(error, line[0]))
+    if status >= 500:
+        log.warning("request not answered", instance=instance, reason=error.message)
+    faults = getattr(error, "faults", None) or ([Fault(error.field, error.message)] if error.field is not None else [])
+    return status, _write(status, slug, title, error.message, instance, faults)
+
+
+def problem_of_status(status: int, detail: str) -> bytes:
+    """Body for a fault below our routes: unknown address, method not allowed."""
+    return _write(status, "http", HTTPStatus(status).phrase, detail, f"urn:uuid:{uuid.uuid4()}", [])
+
+
+def as_invalid_request(error: ValidationError) -> RequestInvalid | BodyMalformed:
+    """What pydantic found, as faults that name their fields."""
+    found = error.errors(include_url=False, include_context=False)
+    if found and found[0]["type"] == "json_invalid":
+        return BodyMalformed(f"the body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}")
+    return RequestInvalid([_fault(item) for item in found])
+
+
+def _fault(item: Any) -> Fault:
+    field = ".".join(str(part) for part in item["loc"]) or "body"
+    if item["type"] == "missing":
+        return Fault(field, "is missing")
+    if item["type"] == "extra_forbidden":
+        return Fault(field, "is not a field of this request", item["input"])
+    if item["type"] == "timezone_aware":
+        return Fault(field, "must have a time zone, as in 2026-01-31T12:00:00Z", item["input"])
+    return Fault(field, item["msg"], item["input"])
+
+
+def _write(status: int, slug: str, title: str, detail: str, instance: str, faults: Sequence[Fault]) -> bytes:
+    body = {
+        "type": f"urn:problem:mage-platform:{slug}",
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": instance,
+        "errors": [
+            {"field": _short(fault.field), "message": _short(fault.message), "value": _echo(fault.value)}
+            for fault in faults[:MOST_FAULTS]
+        ],
+    }
+    return json.dumps(body, allow_nan=False).encode()
+
+
+def _echo(value: Any) -> Any:
+    """A value as it may stand in an answer: primitives as they are, everything else as short text."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, int) and abs(value) < 1 << 53:
+        return value
+    if isinstance(value, float) and value == value and abs(value) != float("inf"):
+        return value
+    return _short(value if isinstance(value, str) else _text(value))
+
+
+def _text(value: Any) -> str:
+    try:
+        return str(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "an integer of very many digits"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
+
+
+Status = Literal[400, 404, 413, 422, 500, 503]
+
+
+def responses(*statuses: Status) -> dict[int | str, dict[str, Any]]:
+    """What an OpenAPI operation says about its problems."""
+    titles: dict[int, str] = {status: title for _, status, _, title in reversed(TABLE)}
+    schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {
+        status: {"description": titles.get(status, "The sidecar failed"), "content": {MEDIA_TYPE: schema}}
+        for status in statuses
+    }

@@ -1,0 +1,140 @@
+"""Encoding of feature vectors, against MOJO columns written down by hand."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from mage_platform.contracts import FeatureColumn, InputSchema
+from mage_platform.errors import ContractViolated
+from serving.encoding import RowEncoder, VectorRefused, digest
+
+SCHEMA = InputSchema(
+    columns={
+        "hour": FeatureColumn(type="integer", minimum=0, maximum=23),
+        "rate": FeatureColumn(type="number", missing="allowed"),
+        "carrier": FeatureColumn(type="category", missing="allowed"),
+        "runway": FeatureColumn(type="category"),
+        "wet": FeatureColumn(type="boolean", missing="allowed"),
+        "constant": FeatureColumn(type="integer"),
+    }
+)
+NAMES = ["carrier", "hour", "rate", "runway", "wet"]
+DOMAINS = [["AA", "UA"], None, None, ["1", "2", "10"], ["False", "True"]]
+VECTOR: dict[str, Any] = {"hour": 7, "rate": 0.25, "carrier": "UA", "runway": "10", "wet": True, "constant": 3}
+
+
+def encoder() -> RowEncoder:
+    return RowEncoder(SCHEMA, NAMES, DOMAINS)
+
+
+def row(**changes: Any) -> list[float]:
+    return list(struct.unpack("=5d", encoder().encode(VECTOR | changes)))
+
+
+def test_a_row_is_in_the_mojos_order_with_levels_as_codes() -> None:
+    assert row() == [1.0, 7.0, 0.25, 2.0, 1.0]
+    assert row(wet=False, carrier="AA", runway="1") == [0.0, 7.0, 0.25, 0.0, 0.0]
+
+
+def test_missing_values_and_unknown_levels_are_nan() -> None:
+    assert all(math.isnan(value) for value in (row(carrier=None)[0], row(carrier="ZZ")[0], row(rate=None)[2]))
+    assert math.isnan(row(wet=None)[4])
+    left_out = {name: value for name, value in VECTOR.items() if name not in ("carrier", "rate", "wet")}
+    assert encoder().encode(left_out) == encoder().encode(VECTOR | {"carrier": None, "rate": None, "wet": None})
+
+
+def test_equal_vectors_have_one_digest_however_they_are_written() -> None:
+    encode = encoder().encode
+    same = [VECTOR, dict(reversed(VECTOR.items())), VECTOR | {"hour": 7.0}]
+    assert len({digest(encode(vector)) for vector in same}) == 1
+    assert encode(VECTOR | {"rate": -0.0}) == encode(VECTOR | {"rate": 0}) == encode(VECTOR | {"rate": 0.0})
+    assert encode(VECTOR | {"carrier": "ZZ"}) == encode(VECTOR | {"carrier": None})
+    assert digest(encode(VECTOR)) != digest(encode(VECTOR | {"hour": 8}))
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("hour", True),
+        ("hour", "7"),
+        ("hour", 7.5),
+        ("hour", 24),
+        ("hour", -1),
+        ("hour", None),
+        ("rate", False),
+        ("rate", "0.25"),
+        ("rate", math.nan),
+        ("rate", math.inf),
+        ("rate", 10**400),
+        ("carrier", 1),
+        ("carrier", True),
+        ("runway", 10),
+        ("wet", 1),
+        ("wet", "true"),
+        ("constant", "3"),
+        ("constant", None),
+        ("surprise", 1),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_by_name(name: str, value: Any) -> None:
+    with pytest.raises(VectorRefused) as refused:
+        encoder().encode(VECTOR | {name: value})
+    assert [fault.field for fault in refused.value.faults] == [f"features.{name}"]
+
+
+def test_all_faults_come_at_once() -> None:
+    with pytest.raises(VectorRefused) as refused:
+        encoder().encode({"hour": 99, "carrier": 5, "surprise": 0})
+    fields = [fault.field for fault in refused.value.faults]
+    assert fields == [f"features.{name}" for name in ("hour", "carrier", "runway", "constant", "surprise")]
+
+
+values = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.sampled_from(["AA", "10", "true", ""]),
+    st.lists(st.integers(), max_size=1),
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
+@given(st.dictionaries(st.sampled_from([*SCHEMA.columns, "surprise"]), values))
+def test_the_quick_way_and_the_list_of_faults_always_agree(vector: dict[str, Any]) -> None:
+    one = encoder()
+    faults = one.faults(vector)
+    if faults:
+        with pytest.raises(VectorRefused) as refused:
+            one.encode(vector)
+        assert len(refused.value.faults) == len(faults)
+    else:
+        assert len(one.encode(vector)) == 5 * 8
+
+
+def test_booleans_a_mojo_keeps_as_numbers_or_as_either_spelling() -> None:
+    schema = InputSchema(columns={"wet": FeatureColumn(type="boolean")})
+    for domain, expected in ((None, 1.0), (["false", "true"], 1.0), (["0", "1"], 1.0), (["TRUE"], 0.0)):
+        encoded = RowEncoder(schema, ["wet"], [domain]).encode({"wet": True})
+        assert struct.unpack("=d", encoded) == (expected,)
+
+
+def test_whole_numbers_a_mojo_keeps_as_levels() -> None:
+    schema = InputSchema(columns={"gate": FeatureColumn(type="integer")})
+    one = RowEncoder(schema, ["gate"], [["1", "2", "10"]])
+    assert one.encode({"gate": 10}) == one.encode({"gate": 10.0}) == struct.pack("=d", 2.0)
+    assert math.isnan(struct.unpack("=d", one.encode({"gate": 5}))[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "domain"), [("other", "number", None), ("x", "category", None), ("x", "number", ["a"])]
+)
+def test_a_mojo_that_does_not_fit_its_schema_is_refused(name: str, kind: Any, domain: list[str] | None) -> None:
+    with pytest.raises(ContractViolated, match=name):
+        RowEncoder(InputSchema(columns={"x": FeatureColumn(type=kind)}), [name], [domain])

@@ -1,0 +1,105 @@
+"""Champions come, go and fail while requests run."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from mage_platform.database import connect
+from mage_platform.settings import Settings
+from tests.serving.sidecar_process import ENTITY, Sidecar, Trained, promote, registered
+
+pytestmark = pytest.mark.integration
+CLIENTS = 6
+
+
+class Requests(threading.Thread):
+    """Asks without a pause, and keeps every answer with the row it was for."""
+
+    def __init__(self, url: str, vectors: list[dict[str, Any]], stop: threading.Event) -> None:
+        super().__init__(daemon=True)
+        self._url, self._vectors, self._ended = url, vectors, stop
+        self.answers: list[tuple[int, int, dict[str, Any], float]] = []
+
+    def run(self) -> None:
+        with httpx.Client(base_url=self._url, timeout=10) as client:
+            number = 0
+            while not self._ended.is_set():
+                row = number % len(self._vectors)
+                body = {"use_case": "swap", "region": "r", "entity_id": ENTITY, "features": self._vectors[row]}
+                answer = client.post("/v1/predict", json=body)
+                self.answers.append((row, answer.status_code, answer.json(), time.monotonic()))
+                number += 1
+
+
+def test_a_promotion_under_load_fails_no_request_and_mixes_no_answer(
+    served: Sidecar, servers: Settings, trained: Trained
+) -> None:
+    first = registered(servers, trained, "swap", "r", "gbm", "run_1")
+    second = registered(servers, trained, "swap", "r", "gbm_two", "run_2")
+    expected = {first: trained.predictions("gbm"), second: trained.predictions("gbm_two")}
+    promote(servers, "swap", "r", first)
+    served.await_version("swap", "r", first)
+
+    stop = threading.Event()
+    clients = [Requests(served.settings.sidecar.url, trained.vectors(), stop) for _ in range(CLIENTS)]
+    for client in clients:
+        client.start()
+    moves = []
+    for version in (second, first, second):
+        time.sleep(0.7)
+        promote(servers, "swap", "r", version)
+        moves.append((version, time.monotonic()))
+        served.await_version("swap", "r", version)
+    time.sleep(0.5)
+    stop.set()
+    for client in clients:
+        client.join()
+
+    answers = [answer for client in clients for answer in client.answers]
+    assert len(answers) > 200
+    for row, status, answer, _ in answers:
+        assert status == 200, answer
+        right = expected[answer["model"]["version"]][row]
+        assert (answer["prediction"], answer["probabilities"]) == (right["prediction"], right["probabilities"])
+    for version, moved in moves:
+        seen = min(at for _, _, answer, at in answers if at > moved and answer["model"]["version"] == version)
+        assert seen - moved < 5
+
+
+def test_a_corrupt_artifact_leaves_the_old_model_in_place(served: Sidecar, servers: Settings, trained: Trained) -> None:
+    region = {"use_case": "corrupt", "region": "r"}
+    promote(servers, **region, version=registered(servers, trained, "corrupt", "r", "gbm", "run_1"))
+    served.await_version("corrupt", "r", 1)
+    with connect(servers) as connection:
+        # A version whose bytes in the registry are not those it was registered with.
+        digest = "0" * 64
+        connection.execute("INSERT INTO platform.artifacts (sha256, kind, bytes) VALUES (%s, 'mojo', 4)", [digest])
+        connection.execute("INSERT INTO platform.artifact_chunks VALUES (%s, 0, '\\x6e6f6e65')", [digest])
+        connection.execute(
+            "INSERT INTO platform.model_versions (use_case, region, version, algorithm, mojo_sha256, "
+            "genmodel_sha256, run, details) SELECT use_case, region, 2, algorithm, %s, genmodel_sha256, 'run_2', "
+            "details FROM platform.model_versions WHERE use_case = 'corrupt'",
+            [digest],
+        )
+    promote(servers, **region, version=2)
+
+    until = time.monotonic() + 10
+    while not (not_loaded := [f for f in served.readiness()["not_loaded"] if f["use_case"] == "corrupt"]):
+        assert time.monotonic() < until
+        time.sleep(0.1)
+    assert (not_loaded[0]["version"], not_loaded[0]["served_version"]) == (2, 1)
+    assert "SHA-256" in not_loaded[0]["reason"]
+    assert served.readiness()["status"] == "ready"
+    answer = served.predict("corrupt", "r", trained.vectors()[0])
+    assert (answer.status_code, answer.json()["model"]["version"]) == (200, 1)
+
+    promote(servers, **region, version=1)
+    until = time.monotonic() + 10
+    while any(fault["use_case"] == "corrupt" for fault in served.readiness()["not_loaded"]):
+        assert time.monotonic() < until
+        time.sleep(0.1)

