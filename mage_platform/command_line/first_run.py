@@ -12,18 +12,21 @@ from rich.console import Console
 
 from mage_platform.command_line.models import MODEL_COLUMNS, model_row
 from mage_platform.command_line.output import print_table
-from mage_platform.command_line.pipelines import raise_if_failed, run_pipeline
+from mage_platform.command_line.pipelines import mage_address, raise_if_failed, run_pipeline
 from mage_platform.command_line.predictions import ask
 from mage_platform.contracts import Champion, UseCase
 from mage_platform.database import connect
 from mage_platform.errors import PlatformError, SidecarUnavailable
 from mage_platform.features.history import an_entity, count_vectors
 from mage_platform.features.training_set import labelled_rows_by_region
+from mage_platform.orchestration.follow import follow_unfinished
+from mage_platform.orchestration.render import LiveRunView
 from mage_platform.registry import champions, model_versions
 from mage_platform.settings import Settings
 from mage_platform.use_cases import load_use_case
 
 SIDECAR_PATIENCE_SECONDS = 60.0
+INGEST, TRAIN = "ingest_features", "train_regional_models"
 
 
 def first_run(settings: Settings, use_cases: Sequence[str], console: Console) -> None:
@@ -31,6 +34,8 @@ def first_run(settings: Settings, use_cases: Sequence[str], console: Console) ->
 
     What fails is said and does not stop the rest: the stack stays up, so that its logs and the Mage UI can be read.
     """
+    for pipeline in (INGEST, TRAIN) if use_cases else ():
+        _await_unfinished(settings, pipeline, console)
     for name in use_cases:
         try:
             _bring_up(settings, load_use_case(settings, name), console)
@@ -40,6 +45,17 @@ def first_run(settings: Settings, use_cases: Sequence[str], console: Console) ->
     _show(settings, console)
 
 
+def _await_unfinished(settings: Settings, pipeline: str, console: Console) -> None:
+    """Mage takes up a run that an earlier stop interrupted; a second one beside it would do its work twice."""
+    with LiveRunView(console) as view:
+        result = follow_unfinished(mage_address(settings), pipeline, view)
+    if result is not None:
+        reason = f": {result.reason}" if result.reason else ""
+        console.print(
+            f"{pipeline}: run {result.run_id}, interrupted earlier, {result.status.value}{reason}", markup=False
+        )
+
+
 def _bring_up(settings: Settings, use_case: UseCase, console: Console) -> None:
     with connect(settings) as connection:
         vectors = count_vectors(connection, use_case.name)
@@ -47,7 +63,7 @@ def _bring_up(settings: Settings, use_case: UseCase, console: Console) -> None:
         console.print(f"{use_case.name}: {vectors:,} feature vectors stored; the nightly trigger keeps them fresh")
     else:
         console.print(f"[bold]{use_case.name}[/]: no feature vectors yet, running ingest_features")
-        _run(settings, "ingest_features", use_case, console)
+        _run(settings, INGEST, use_case, console)
     with connect(settings) as connection:
         regions = labelled_rows_by_region(connection, use_case.name, use_case.training.window)
         # A version that was registered but not promoted lost by the rule; the same training would lose again.
@@ -58,7 +74,7 @@ def _bring_up(settings: Settings, use_case: UseCase, console: Console) -> None:
             f"[bold]{use_case.name}[/]: no model yet for {', '.join(missing)}, running train_regional_models "
             "(most of it is H2O's own training; a few minutes on two cores)"
         )
-        _run(settings, "train_regional_models", use_case, console, regions=",".join(missing))
+        _run(settings, TRAIN, use_case, console, regions=",".join(missing))
 
 
 def _run(settings: Settings, pipeline: str, use_case: UseCase, console: Console, **variables: str) -> None:

@@ -69,8 +69,17 @@ def run_pipeline(
         quiet: Draw nothing.
         console: Where to draw; standard error when None.
     """
+    address = mage_address(settings)
+    if quiet:
+        return run_and_follow(address, pipeline, variables, lambda progress: None)
+    with LiveRunView(console) as view:
+        return run_and_follow(address, pipeline, variables, view)
+
+
+def mage_address(settings: Settings) -> MageAddress:
+    """Where Mage is, for these settings, and how to get in."""
     passwords = keep_passwords(settings)
-    address = MageAddress(
+    return MageAddress(
         base_url=settings.mage.url,
         email=settings.mage.owner_email,
         password=passwords.mage_owner.get_secret_value(),
@@ -78,10 +87,6 @@ def run_pipeline(
         environment={**os.environ, **block_environment(settings), **mage_environment(settings, passwords)},
         log_file=settings.state_folder / "logs" / "headless.log",
     )
-    if quiet:
-        return run_and_follow(address, pipeline, variables, lambda progress: None)
-    with LiveRunView(console) as view:
-        return run_and_follow(address, pipeline, variables, view)
 
 
 def raise_if_failed(result: RunResult) -> None:

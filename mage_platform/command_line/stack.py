@@ -38,7 +38,7 @@ def up(names: Sequence[str], no_first_run: bool) -> None:
     configure_logging(settings)
     for name in names:
         load_use_case(settings, name)
-    console = Console(highlight=False)
+    console = Console(highlight=False, soft_wrap=True)
 
     def on_ready(reached: Settings) -> None:
         chosen = () if no_first_run else tuple(names) or tuple(use_case_names(reached))

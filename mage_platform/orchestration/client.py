@@ -170,6 +170,14 @@ class MageClient:
         found = [self._with_last_run(each) for each in records]
         return tuple(sorted(found, key=lambda each: (each.pipeline, each.name)))
 
+    def unfinished_run(self, pipeline: str) -> int | None:
+        """The number of a run of the pipeline that was begun and has not ended, if there is one.
+
+        Mage takes such a run up again when its server starts.
+        """
+        runs = [each.last_run for each in self.triggers() if each.pipeline == pipeline and each.last_run]
+        return next((run.run_id for run in runs if not run.status.ended), None)
+
     def _with_last_run(self, record: Mapping[str, Any]) -> Trigger:
         path = f"/api/pipeline_schedules/{record['id']}/pipeline_runs"
         runs = self._session.request("GET", path, parameters={"_limit": "1"})["pipeline_runs"]

@@ -90,6 +90,25 @@ def run_and_follow(
     return _follow_headless(mage, pipeline, variables, listener)
 
 
+def follow_unfinished(mage: MageAddress, pipeline: str, listener: Listener) -> RunResult | None:
+    """Watch a run of the pipeline that an earlier server left unfinished, to its end.
+
+    Args:
+        mage: Where Mage is.
+        pipeline: Name of the pipeline.
+        listener: Called with every state that differs from the one before.
+
+    Returns:
+        How it ended; None when there is no such run, or no server.
+    """
+    began = time.monotonic()
+    with MageClient(mage.base_url, mage.email, mage.password) as client:
+        run_id = client.unfinished_run(pipeline) if client.is_up() else None
+        if run_id is None:
+            return None
+        return run_result(_poll_to_the_end(client, run_id, listener), time.monotonic() - began)
+
+
 def _follow_on_server(
     client: MageClient,
     pipeline: str,
@@ -99,7 +118,7 @@ def _follow_on_server(
 ) -> RunResult:
     began = time.monotonic()
     run_id = client.trigger(pipeline, variables)
-    log.info("pipeline triggered", pipeline=pipeline, run_id=run_id)
+    log.debug("pipeline triggered", pipeline=pipeline, run_id=run_id)
     try:
         last = _poll_to_the_end(client, run_id, listener)
     except KeyboardInterrupt:
