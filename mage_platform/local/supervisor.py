@@ -171,6 +171,11 @@ class Supervisor:
 
     def _obituary(self, running: _Running, verb: str) -> str:
         code = running.exit.result() if running.exit.done() else None
+        if code == -signal.SIGKILL:  # its log cannot know
+            return (
+                f"{running.service.name} {verb}: it was ended by SIGKILL, by hand or by the kernel for lack of memory. "
+                f"What is stored is safe: the same command starts again. Its log is {running.log}"
+            )
         how = "" if code is None else f" ({_exit_in_words(code)})"
         said = " | ".join(_last_words(_since(running.log, running.log_start)))
         return f"{running.service.name} {verb}{how}; {running.log} says: {said or 'nothing'}"

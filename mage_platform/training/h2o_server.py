@@ -47,7 +47,7 @@ def branch_prefix(plan: RegionPlan) -> str:
     >>> plan = RegionPlan(use_case="demo", region="São Paulo", run="7", seed=1, maximum_models=1, labelled_rows=9,
     ...                   maximum_runtime_seconds=9, window=TrainingWindow(**dict(zip(names, moments))))
     >>> branch_prefix(plan)
-    'run_7_demo_S_o_Paulo_2a1e04'
+    'run_7_demo_S_o_Paulo_786873'
     """
     exact = f"{plan.run}/{plan.use_case}/{plan.region}"
     readable = re.sub(r"[^A-Za-z0-9]", "_", f"{plan.run}_{plan.use_case}_{plan.region}")[:60]

@@ -28,6 +28,8 @@ def record(connection: Connection, validated: ValidatedRows) -> None:
             "started_at": report.started_at,
         },
     )
+    if validated.refused.empty:
+        return
     # pandas writes NaN as null and times with their zone; NUL characters do not fit into PostgreSQL's text.
     lines = validated.refused.to_json(orient="records", lines=True, date_format="iso").splitlines()
     entries = [
@@ -39,8 +41,7 @@ def record(connection: Connection, validated: ValidatedRows) -> None:
         }
         for label, line in zip(validated.refused.index, lines, strict=True)
     ]
-    if entries:
-        connection.cursor().executemany(QUERIES.add_refused, entries)
+    connection.cursor().executemany(QUERIES.add_refused, entries)
 
 
 def quarantined_rows(

@@ -21,6 +21,7 @@ class ValidatedRows:
 
     passed: pd.DataFrame
     refused: pd.DataFrame
+    """As they were read, text among numbers included."""
     reasons: dict[Any, list[BrokenExpectation]]
     """Reasons of each refused row, by its index label."""
     report: ValidationReport
@@ -59,6 +60,7 @@ def validate(rows: pd.DataFrame, use_case: UseCase, *, run: str) -> ValidatedRow
         run: Id of the pipeline run, for the report.
     """
     started_at, clock = datetime.now(UTC), time.monotonic()
+    as_read = rows
     rows, reasons = _numbers_where_numbers_are_expected(rows, use_case)
     broken: dict[str, int] = {}
     broken_table_rules: list[str] = []
@@ -91,7 +93,7 @@ def validate(rows: pd.DataFrame, use_case: UseCase, *, run: str) -> ValidatedRow
         started_at=started_at,
         seconds=round(time.monotonic() - clock, 3),
     )
-    return ValidatedRows(rows[~refused], rows[refused], reasons, report)
+    return ValidatedRows(rows[~refused], as_read[refused], reasons, report)
 
 
 def _numbers_where_numbers_are_expected(

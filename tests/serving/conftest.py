@@ -5,20 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from mage_platform.local.embedded import running
-from mage_platform.settings import Settings, load_settings
+from mage_platform.settings import PROJECT, Settings, load_settings
 from tests.serving.sidecar_process import Sidecar, Trained, promote, registered, sidecar
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     folder = tmp_path_factory.mktemp("models")
-    script = Path(__file__).with_name("train_models.py")
-    done = subprocess.run([sys.executable, str(script), str(folder)], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "tests.serving.train_models", str(folder)]
+    done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return Trained(folder)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import socket
 import sys
 from pathlib import Path
@@ -22,6 +23,8 @@ from h2o.estimators import (
     H2OGradientBoostingEstimator,
     H2OXGBoostEstimator,
 )
+
+from mage_platform.local.java import find_java
 
 CARRIERS = ["AA", "B6", "DL", "UA", "WN"]
 FACTORS = ["carrier", "gate", "weekend", "late"]
@@ -124,6 +127,7 @@ def main(folder: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
+    os.environ["JAVA_HOME"] = str(find_java().home)  # h2o looks there when no java is on the path
     h2o.init(port=port, name=f"tests-{port}", nthreads=1, max_mem_size="1g", bind_to_localhost=True, verbose=False)
     try:
         h2o.no_progress()
