@@ -288,7 +288,13 @@ def test_root_without_user_namespaces_runs_postgres_as_nobody(
     folder.chmod(0o755)
     shutil.move(settings.state_folder, folder / "state")
     settings = settings.model_copy(update={"state_folder": folder / "state"})
-    stack = up("", settings, argv=[sys.executable, "-c", WITHOUT_NAMESPACES, "-c", UP, "postgres,pgbouncer"]).await_up()
+    stack = up(
+        "",
+        settings,
+        argv=[sys.executable, "-c", WITHOUT_NAMESPACES, "-c", UP, "postgres,pgbouncer"],
+        environment={"PYTHONPATH": str(folder / "code")},  # the real nobody must be able to read the binaries
+        cwd=folder,
+    ).await_up()
     assert (settings.state_folder / "postgres").stat().st_uid == user
     assert (settings.state_folder / "secrets").stat().st_uid == 0
     os.kill(proc.children_of(stack.process.pid)[0], signal.SIGTERM)
