@@ -5,11 +5,11 @@ VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 
 # One line a command and no shell in between: Ctrl-C and kill reach the program, which then stops everything in order.
-.PHONY: help run test check lock clean reset
+.PHONY: help run test check lock clean reset bench bench-features
 
 help: ## list these commands
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
-		printf '  make %-7s %s\n' "$$name" "$$what"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
+		printf '  make %-15s %s\n' "$$name" "$$what"; done
 
 run: ## install what is needed, start the whole platform, stay until Ctrl-C
 	@$(BOOTSTRAP) run
@@ -26,6 +26,12 @@ check: ## style, types, architecture and unit tests, in under 30 seconds
 	@$(VENV)/mypy
 	@$(VENV)/lint-imports
 	@$(VENV)/python -m pytest -q -m "not integration" tests/unit tests/architecture
+
+bench: bench-features ## measure speed against floors of the same run
+
+bench-features: ## the feature store: ingest, joins, look-ups, training read (ARGUMENTS=--quick: a tenth)
+	@$(BOOTSTRAP) test
+	@$(VENV)/python -m benchmarks.feature_store $(ARGUMENTS)
 
 lock: ## resolve requirements*.in into the locked, hashed requirements (UPGRADE=1: newest versions)
 	@$(BOOTSTRAP) lock $(if $(UPGRADE),--upgrade)

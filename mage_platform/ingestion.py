@@ -7,7 +7,9 @@ import structlog
 
 from mage_platform.contracts import UseCase
 from mage_platform.database import connect
+from mage_platform.features.bulk import mend_index
 from mage_platform.features.ingest import IngestReport, ingest
+from mage_platform.features.vector_cache import forget
 from mage_platform.settings import Settings
 from mage_platform.validation import record, validate
 
@@ -31,6 +33,10 @@ def validate_rows(settings: Settings, use_case: UseCase, rows: pd.DataFrame, *, 
 
 
 def store_vectors(settings: Settings, use_case: UseCase, vectors: pd.DataFrame) -> IngestReport:
-    """Write vectors and labels to the feature store, all or nothing."""
+    """Write vectors and labels to the feature store, all or nothing, and let the sidecar read them at once."""
     with connect(settings) as connection:
-        return ingest(connection, use_case, vectors)
+        report = ingest(connection, use_case, vectors)
+    # After the commit, and even when nothing changed: an earlier run may have ended between the two.
+    forget(settings, use_case.name)
+    mend_index(settings)  # where a bulk load was interrupted
+    return report

@@ -11,6 +11,7 @@ from mage_platform.contracts import UseCase
 from mage_platform.contracts.strict import Contract
 from mage_platform.database import connect
 from mage_platform.features.ingest import ingest
+from mage_platform.features.vector_cache import forget
 from mage_platform.features.vectors import build_vectors
 from mage_platform.settings import Settings
 from mage_platform.sources import load_rows, time_columns
@@ -49,6 +50,7 @@ def redrive(settings: Settings, use_case: UseCase) -> RedriveReport:
             vectors = _vectors_beside_the_source(settings, use_case, passed)
             ingest(connection, use_case, vectors)
             mark_redriven(connection, [int(number) for number in passed.index])
+    forget(settings, use_case.name)
     return RedriveReport(use_case=use_case.name, tried=len(rows), stored=len(passed), refused=len(rows) - len(passed))
 
 

@@ -70,6 +70,8 @@ class RedisSettings(_Group):
     """Number of the logical database."""
     timeout_milliseconds: Annotated[int, Field(ge=1, le=5000)] = 50
     """Longest wait for an answer before the cache is left out."""
+    vector_ttl_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+    """How long a stored vector is kept. An ingest renews all at once; this bounds their age when Redis missed it."""
 
 
 class H2OSettings(_Group):

@@ -30,6 +30,7 @@ from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, response
 from serving.registry_source import ChampionSource, RegistrySource
 from serving.repository import Repository
 from serving.scorer import Scorer
+from serving.vector_cache import vector_cache
 from serving.vectors import StoredVectors
 
 log = structlog.get_logger()
@@ -70,7 +71,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
         scorer = Scorer(threads=settings.sidecar.inference_threads)
         cache = Cache(connect(settings))
-        vectors = StoredVectors(settings)
+        vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
         app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
         repository.start()
@@ -106,7 +107,7 @@ def _add_prediction(app: Sidecar) -> None:
         summary="One prediction",
         tags=["predictions"],
         response_model=PredictResponse,
-        responses=responses(400, 404, 413, 422, 500, 503),
+        responses=responses(400, 404, 409, 413, 422, 500, 503),
         openapi_extra=request_body(),
     )
     async def predict(request: Request) -> Response:

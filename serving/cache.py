@@ -1,4 +1,4 @@
-"""The look-aside cache of predictions, with a TTL: the only door to Redis.
+"""The look-aside cache, with a TTL: the sidecar's only door to Redis.
 
 Redis may be refused, frozen, slow, flushed, full or answer garbage: none of it fails a request or makes an answer
 wrong, and none costs a request more than a few milliseconds. Reads that arrive while another read is under way go
@@ -23,6 +23,8 @@ from mage_platform.settings import Settings
 log = structlog.get_logger()
 PATIENCE_SECONDS = 0.005
 """A request waits this long for Redis; then it computes, while the answer of Redis is still awaited for the record."""
+PATIENCE_A_KEY_SECONDS = 0.00002
+"""And this much longer for each key: a thousand values take some milliseconds to come over and to be taken apart."""
 SHORTEST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 16.0
 MAXIMUM_READS = 512
@@ -50,11 +52,13 @@ class Counts:
     """What the cache did since the start."""
 
     hits: int = 0
+    """Keys that had a value."""
     misses: int = 0
+    """Keys that had none, or whose round trip failed."""
     late: int = 0
     """Reads given up because Redis took too long; the request computed."""
     errors: int = 0
-    """Round trips that failed, and values no model could have written."""
+    """Round trips that failed, and values that are none of ours."""
     dropped: int = 0
     """Writes given up because too many waited."""
 
@@ -82,17 +86,28 @@ class Cache:
     Args:
         server: Redis.
         clock: Monotonic seconds.
+        maximum_reads: Keys of one MGET; a read that would make them more finds nothing.
+        maximum_writes: Writes that may wait.
     """
 
-    def __init__(self, server: KeyValueServer, clock: Callable[[], float] | None = None) -> None:
+    def __init__(
+        self,
+        server: KeyValueServer,
+        clock: Callable[[], float] | None = None,
+        *,
+        maximum_reads: int = MAXIMUM_READS,
+        maximum_writes: int = MAXIMUM_WRITES,
+    ) -> None:
         self._server = server
+        self._maximum_reads = maximum_reads
+        self._maximum_writes = maximum_writes
         self._loop = asyncio.get_running_loop()
         self._clock = clock or self._loop.time
         self.counts = Counts()
         self.read_seconds = 0.0
         """How long a read takes, as a moving average; 0 before the first."""
         self._reads: dict[str, asyncio.Future[bytes | None]] = {}
-        self._writes: dict[str, tuple[bytes, int]] = {}
+        self._writes: dict[str, tuple[bytes, dict[str, Any]]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._writing: asyncio.Task[None] | None = None
         self._late = False
@@ -106,32 +121,36 @@ class Cache:
 
     async def read(self, key: str) -> bytes | None:
         """The value of a key; None when there is none, or Redis does not answer in time."""
-        if not self.open:
-            return None
-        future = self._reads.get(key)
-        if future is None:
-            if len(self._reads) >= MAXIMUM_READS:
-                return None
-            future = self._reads[key] = self._loop.create_future()
+        return (await self.read_many([key]))[0]
+
+    async def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """The values of some keys as they are at one moment, in one round trip; None as for one key."""
+        added = [key for key in dict.fromkeys(keys) if key not in self._reads]
+        if not self.open or len(self._reads) + len(added) > self._maximum_reads:
+            return [None] * len(keys)
+        for key in added:
+            self._reads[key] = self._loop.create_future()
         if self._reading is None:
             self._reading = self._loop.create_task(self._read_all())
+        futures = [self._reads[key] for key in keys]
         # Shielded: several requests may wait for one key, and one of them may be cancelled.
-        return await asyncio.shield(future)
+        return [future.result() if future.done() else await asyncio.shield(future) for future in futures]
 
     def write(self, key: str, value: bytes, ttl_seconds: int) -> None:
         """Keep a value, in the background. The TTL varies a little, so that entries do not all expire at once."""
-        if not self.open:
-            return
-        if len(self._writes) >= MAXIMUM_WRITES:
-            self.counts.dropped += 1
-            return
         spread = random.uniform(1 - TTL_JITTER, 1 + TTL_JITTER)
-        self._writes[key] = (value, max(1000, round(ttl_seconds * 1000 * spread)))
-        if self._writing is None:
-            self._writing = self._loop.create_task(self._write_all())
+        self._write(key, value, px=max(1000, round(ttl_seconds * 1000 * spread)))
+
+    def write_if_absent(self, key: str, value: bytes) -> None:
+        """Keep a value without a TTL where the key has none yet, in the background."""
+        self._write(key, value, nx=True)
+
+    def overwrite(self, key: str, value: bytes) -> None:
+        """Keep a value without a TTL, in the background."""
+        self._write(key, value)
 
     def refuse_value(self) -> None:
-        """Count a value no model could have written."""
+        """Count a value that is none of ours."""
         self.counts.errors += 1
 
     async def close(self) -> None:
@@ -141,6 +160,16 @@ class Cache:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._server.aclose()
+
+    def _write(self, key: str, value: bytes, **options: Any) -> None:
+        if not self.open:
+            return
+        if len(self._writes) >= self._maximum_writes:
+            self.counts.dropped += 1
+            return
+        self._writes[key] = (value, options)
+        if self._writing is None:
+            self._writing = self._loop.create_task(self._write_all())
 
     async def _read_all(self) -> None:
         try:
@@ -153,7 +182,8 @@ class Cache:
             self._reading = None
 
     async def _read_batch(self, batch: dict[str, asyncio.Future[bytes | None]]) -> None:
-        timer = self._loop.call_later(PATIENCE_SECONDS, self._give_up, batch)
+        patience = PATIENCE_SECONDS + len(batch) * PATIENCE_A_KEY_SECONDS
+        timer = self._loop.call_later(patience, self._give_up, batch)
         started = self._loop.time()
         values: Sequence[bytes | None] = [None] * len(batch)
         try:
@@ -184,8 +214,8 @@ class Cache:
             while self._writes:
                 batch, self._writes = self._writes, {}
                 pipeline = self._server.pipeline(transaction=False)
-                for key, (value, ttl_milliseconds) in batch.items():
-                    pipeline.set(key, value, px=ttl_milliseconds)
+                for key, (value, options) in batch.items():
+                    pipeline.set(key, value, **options)
                 try:
                     await pipeline.execute()
                 except Exception as error:  # the edge: a missing entry costs one computation

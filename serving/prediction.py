@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -15,10 +16,10 @@ from mage_platform.errors import PlatformError
 from mage_platform.settings import CachePolicy
 from serving.cache import Cache
 from serving.cache_policy import takes_part
-from serving.encoding import VectorRefused
+from serving.encoding import Fault, VectorRefused
 from serving.jvm import Score
 from serving.models import ServedModel
-from serving.problems import RequestInvalid, as_invalid_request
+from serving.problems import RequestInvalid, VectorTooOld, as_invalid_request
 from serving.repository import Repository
 from serving.scorer import Scorer
 
@@ -83,6 +84,7 @@ class Predictions:
 
     async def _stored_row(self, model: ServedModel, request: PredictRequest) -> bytes:
         vector = await self._vectors.latest(request.use_case, request.region, request.entity_id, request.event_time)
+        _refuse_too_old(vector, request.event_time or datetime.now(UTC), model.version.maximum_vector_age_seconds)
         try:
             return model.encoder.encode(vector.features)
         except VectorRefused as error:
@@ -135,3 +137,19 @@ class Predictions:
         if model is None or not isinstance(features, dict):
             return problem
         return RequestInvalid([*problem.faults, *model.encoder.faults(features)])
+
+
+def _refuse_too_old(vector: FeatureVector, moment: datetime, maximum_age_seconds: int | None) -> None:
+    """Hold a stored vector against the age its use case allows, at the moment of the prediction.
+
+    Raises:
+        VectorTooOld: It is older.
+    """
+    if maximum_age_seconds is None or moment - vector.event_time <= timedelta(seconds=maximum_age_seconds):
+        return
+    event_time = vector.event_time.isoformat()
+    raise VectorTooOld(
+        f"the newest stored vector of entity {vector.entity_id} is of {event_time}, more than the allowed "
+        f"{maximum_age_seconds} seconds before {moment.isoformat()}: ingest the entity again, or send `features`",
+        Fault("entity_id", f"has no stored feature vector of the last {maximum_age_seconds} seconds", event_time),
+    )

@@ -79,12 +79,27 @@ class VectorNotStored(EntityNotFound):
         self.faults = (fault,)
 
 
+class VectorTooOld(ContractViolated):
+    """The newest stored vector of an entity is older than its use case allows.
+
+    Args:
+        message: Whose vector, of when, and the limit.
+        fault: The entity, with the vector's event time.
+    """
+
+    def __init__(self, message: str, fault: Fault) -> None:
+        super().__init__(message, field=fault.field)
+        self.faults = (fault,)
+
+
 # The first line that fits decides.
 TABLE: tuple[tuple[type[PlatformError], int, str, str], ...] = (
     (BodyMalformed, 400, "body-malformed", "The body is not valid JSON"),
     (BodyTooLarge, 413, "body-too-large", "The body is too large"),
     (RequestInvalid, 422, "request-invalid", "The request does not keep its contract"),
     (FeaturesInvalid, 422, "features-invalid", "The feature vector does not keep the model's schema"),
+    # 409 and not 422: the request is in order, it is what is stored that stands against it, until the next ingest.
+    (VectorTooOld, 409, "vector-too-old", "The stored feature vector is older than the use case allows"),
     (ContractViolated, 422, "contract-violated", "The request cannot be answered as it is"),
     (ModelNotFound, 404, "model-not-found", "No model answers for this use case and region"),
     (EntityNotFound, 404, "entity-not-found", "No feature vector of this entity is stored"),
@@ -195,7 +210,7 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 
-Status = Literal[400, 404, 413, 422, 500, 503]
+Status = Literal[400, 404, 409, 413, 422, 500, 503]
 
 
 def responses(*statuses: Status) -> dict[int | str, dict[str, Any]]:

@@ -73,11 +73,16 @@ def entity_id_of(use_case: str, key: Sequence[Any]) -> uuid.UUID:
     >>> str(entity_id_of("demo", ["UA", 1545]))
     '7cf06540-e6e0-54cb-8483-c525c4b50d97'
     """
-    canonical = json.dumps([use_case, *map(_canonical, key)], ensure_ascii=False, separators=(",", ":"))
+    canonical = json.dumps([use_case, *map(canonical_text, key)], ensure_ascii=False, separators=(",", ":"))
     return uuid.uuid5(ENTITY_NAMESPACE, canonical)
 
 
-def _canonical(value: Any) -> str:
+def canonical_text(value: Any) -> str:
+    """One value of a natural key, as every producer writes it.
+
+    Raises:
+        ValueError: It is missing, or a time without time zone.
+    """
     if value is None or value != value:
         raise ValueError("a value of the natural key is missing")
     if isinstance(value, datetime):

@@ -31,6 +31,8 @@ class NewVersion(Contract):
     input_schema: InputSchema
     cache_ttl_seconds: Annotated[int, Field(ge=1)]
     """How long a prediction may be answered from the cache."""
+    maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
+    """Greatest age of a stored vector that a prediction may be made from; None takes any."""
     metrics: BinaryMetrics
     naive_metrics: BinaryMetrics
     leaderboard: list[LeaderboardRow]

@@ -121,6 +121,8 @@ class Serving(Contract):
     """How predictions are answered."""
 
     cache_ttl_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+    maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
+    """A prediction by entity refuses a stored vector older than this at the prediction's moment; None takes any age."""
 
 
 class UseCase(Contract):

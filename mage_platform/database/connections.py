@@ -39,11 +39,17 @@ def connect(settings: Settings, *, application_name: str = "mage_platform") -> I
         )
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(_sentence(settings, error)) from error
+    lost = True  # an error of the commit itself means that the server was lost
     try:
         with connection:
-            yield connection
+            try:
+                yield connection
+            except psycopg.OperationalError:
+                # asked here, because leaving the outer block closes the connection in either case
+                lost = connection.broken
+                raise
     except psycopg.OperationalError as error:
-        if connection.broken or connection.closed:
+        if lost:
             raise DatabaseUnavailable(_sentence(settings, error)) from error
         raise
 

@@ -1,7 +1,24 @@
--- Queries that write the feature store. COPY goes into a staging table that lives for the transaction, since COPY
--- itself knows no ON CONFLICT, and PgBouncer keeps no session.
+-- Queries that write the feature store.
+
+-- name: take_turn
+-- Ingests of one use case write the same keys: side by side they could only wait for each other's rows, or deadlock.
+-- The lock belongs to the transaction, so PgBouncer can carry it. Ids of different use cases never meet.
+SELECT pg_advisory_xact_lock(hashtextextended('ingest ' || %(use_case)s, 0))
+
+-- name: some_are_there
+SELECT EXISTS (
+    SELECT FROM unnest(%(entity_ids)s::uuid[], %(event_times)s::timestamptz[]) AS asked (entity_id, event_time)
+    JOIN platform.features f ON f.entity_id = asked.entity_id AND f.event_time = asked.event_time
+)
+
+-- name: copy_features
+COPY platform.features (entity_id, event_time, region, feature_vector, use_case) FROM STDIN
+
+-- name: copy_labels
+COPY platform.labels (entity_id, event_time, region, known_at, label, use_case) FROM STDIN
 
 -- name: stage
+-- COPY itself knows no ON CONFLICT, and PgBouncer keeps no session: the staging table lives for the transaction.
 CREATE TEMPORARY TABLE staged (
     entity_id uuid, event_time timestamptz, region text, feature_vector jsonb, known_at timestamptz, label jsonb
 ) ON COMMIT DROP
@@ -11,11 +28,15 @@ COPY staged (entity_id, event_time, region, feature_vector, known_at, label) FRO
 
 -- name: analyze_staged
 -- Without statistics the planner guesses a nested loop over hundreds of thousands of rows.
-ANALYZE staged
+ANALYZE staged (entity_id, event_time)
+
+-- name: unstage
+-- A second ingest of the same transaction makes its own.
+DROP TABLE staged
 
 -- name: write_features
 -- Rows that are there already, unchanged, are left out before the insert: the same ingest twice writes nothing, and
--- costs a hash join. ON CONFLICT stays, for a second ingest running at the same time.
+-- costs a hash join. ON CONFLICT stays, for writers that do not take turns.
 WITH changed AS (
     SELECT s.entity_id, s.event_time, s.feature_vector, s.region, f.entity_id IS NULL AS is_new
     FROM staged s
@@ -49,7 +70,8 @@ WITH changed AS (
 SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM changed
 
 -- name: analyze_features
-ANALYZE platform.features
+-- Keys only: statistics of the vectors cost more than the rest together, and autovacuum makes them in its own time.
+ANALYZE platform.features (entity_id, event_time, use_case, region)
 
 -- name: analyze_labels
 ANALYZE platform.labels

@@ -43,13 +43,7 @@ def _conform_column(name: str, values: pd.Series[Any], column: FeatureColumn) ->
     if column.missing == "refused" and absent.any():
         _refuse(name, values, absent, "is missing, and `missing: allowed` is not declared")
     if column.type == "category":
-        text = values.astype(object)
-        wrong = ~absent & ~text.map(lambda value: isinstance(value, str))
-        if wrong.any():
-            _refuse(name, values, wrong, "is not text, but declared as category")
-        if (nul := ~absent & text.map(lambda value: "\x00" in str(value))).any():
-            _refuse(name, values, nul, "holds a NUL character, which PostgreSQL cannot store")
-        return text.where(~absent, None)
+        return _conform_text(name, values, absent)
     if column.type == "boolean":
         if not pd.api.types.is_bool_dtype(values.dtype):
             wrong = ~absent & ~values.map(lambda value: isinstance(value, (bool, np.bool_)))
@@ -57,6 +51,31 @@ def _conform_column(name: str, values: pd.Series[Any], column: FeatureColumn) ->
                 _refuse(name, values, wrong, "is not true or false, but declared as boolean")
         return values.astype("boolean")
     return _conform_number(name, values, absent, column)
+
+
+def _conform_text(name: str, values: pd.Series[Any], absent: pd.Series[bool]) -> pd.Series[Any]:
+    text = values.astype(object)
+    if pd.api.types.infer_dtype(text, skipna=True) not in ("string", "empty"):
+        wrong = ~absent & ~text.map(lambda value: isinstance(value, str))
+        if wrong.any():
+            _refuse(name, values, wrong, "is not text, but declared as category")
+    text = text.where(~absent, None) if absent.any() else text
+    levels = text.unique()
+    if any("\x00" in level for level in levels if level is not None):
+        nul = ~absent & text.map(lambda value: "\x00" in str(value))
+        _refuse(name, values, nul, "holds a NUL character, which PostgreSQL cannot store")
+    halves = [level for level in levels if level is not None and not _is_unicode(level)]
+    if halves:
+        _refuse(name, values, text.isin(halves), "holds half a surrogate pair, which is no character")
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _conform_number(
@@ -68,7 +87,7 @@ def _conform_number(
             _refuse(name, values, wrong, f"is not a number, but declared as {column.type}")
     else:
         numbers = values
-    floats = numbers.astype("Float64").astype("float64")
+    floats = numbers if numbers.dtype == np.float64 else numbers.astype("Float64").astype("float64")
     if (infinite := pd.Series(np.isinf(floats), values.index)).any():
         _refuse(name, values, infinite, "is infinite, which JSON cannot hold")
     if column.minimum is not None and (low := floats < column.minimum).any():
@@ -78,6 +97,8 @@ def _conform_number(
     if column.type == "integer":
         if (broken := ~absent & (floats != floats.round())).any():
             _refuse(name, values, broken, "is not whole, but declared as integer")
+        if (vast := floats.abs() >= 2.0**63).any():
+            _refuse(name, values, vast, "has more than 64 bits, but is declared as integer")
         return numbers.astype("Int64")
     return floats
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import adbc_driver_postgresql.dbapi as adbc
@@ -13,19 +14,14 @@ from mage_platform.contracts import FeatureColumn, InputSchema, TrainingWindow
 from mage_platform.database import Queries
 from mage_platform.database.connections import Connection
 from mage_platform.errors import DatabaseUnavailable
+from mage_platform.features import typed_columns
 from mage_platform.features.vectors import EVENT_TIME, KNOWN_AT, LABEL
 from mage_platform.settings import Settings
 
 QUERIES = Queries(Path(__file__).with_name("training_set.sql"))
 PARTS = ("train", "validate", "blend", "test")
-
-# `->>` and a cast is the cheapest way out of JSONB; text stays text, true and false become levels.
-_PROJECTIONS = {
-    "integer": sql.SQL("(v.feature_vector ->> {name})::float8 AS {column}"),
-    "number": sql.SQL("(v.feature_vector ->> {name})::float8 AS {column}"),
-    "category": sql.SQL("v.feature_vector ->> {name} AS {column}"),
-    "boolean": sql.SQL("v.feature_vector ->> {name} AS {column}"),
-}
+BATCH_BYTES = 4 << 20
+_BATCH_BYTES_OPTION = "adbc.postgresql.batch_size_hint_bytes"
 
 
 def labelled_rows_by_region(connection: Connection, use_case: str, window: TrainingWindow) -> dict[str, int]:
@@ -40,7 +36,7 @@ def training_set(
     """Read the labelled vectors of one region, split by the window.
 
     A row belongs to the part whose half-open span of time holds its event time, and is left out when its label was
-    not yet known at that span's end.
+    not yet known at that span's end. Memory is that of the four tables and of one batch.
 
     Returns:
         The tables `train`, `validate`, `blend` and `test`, ordered by event time; columns `_label` (text "0" or
@@ -49,14 +45,34 @@ def training_set(
     Raises:
         DatabaseUnavailable: PostgreSQL did not answer.
     """
-    query = _query(use_case, region, schema, window)
+    empty = pa.schema([(LABEL, pa.string()), *((name, _arrow_type(each)) for name, each in schema.columns.items())])
+    parts: dict[str, list[pa.RecordBatch]] = {name: [] for name in PARTS}
+    for name, batch in training_batches(settings, use_case, region, schema, window):
+        parts[name].append(batch)
+    return {name: pa.Table.from_batches(batches, empty) for name, batches in parts.items()}
+
+
+def training_batches(
+    settings: Settings, use_case: str, region: str, schema: InputSchema, window: TrainingWindow
+) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The rows of `training_set` as they arrive, in batches of some ten thousand: for more than memory holds.
+
+    Yields:
+        The name of a part and rows of it, ordered by event time within and across batches.
+
+    Raises:
+        DatabaseUnavailable: PostgreSQL did not answer.
+    """
     try:
         with adbc.connect(settings.database_url()) as connection, connection.cursor() as cursor:
-            cursor.execute(query)
-            table = cursor.fetch_arrow_table()
+            cursor.adbc_statement.set_options(**{_BATCH_BYTES_OPTION: str(BATCH_BYTES)})
+            cursor.execute(_query(use_case, region, schema, window))
+            for batch in cursor.fetch_record_batch():
+                for name, part in split(pa.Table.from_batches([batch]), window).items():
+                    for rows in part.combine_chunks().to_batches():
+                        yield name, rows
     except adbc.OperationalError as error:
         raise DatabaseUnavailable(f"reading the training rows of {use_case}/{region} failed: {error}") from error
-    return split(table, window)
 
 
 def split(table: pa.Table, window: TrainingWindow) -> dict[str, pa.Table]:
@@ -80,7 +96,7 @@ def _query(use_case: str, region: str, schema: InputSchema, window: TrainingWind
     first = sql.Literal(window.train_from) if window.train_from else sql.SQL("'-infinity'::timestamptz")
     composed = sql.SQL(QUERIES.training_set).format(
         **{
-            "columns": sql.SQL(", ").join(_projection(name, column) for name, column in schema.columns.items()),
+            "columns": typed_columns.values(schema),
             "use_case": sql.Literal(use_case),
             "region": sql.Literal(region),
             "until": sql.Literal(window.test_until),
@@ -90,8 +106,8 @@ def _query(use_case: str, region: str, schema: InputSchema, window: TrainingWind
     return composed.as_string(None)
 
 
-def _projection(name: str, column: FeatureColumn) -> sql.Composed:
-    return _PROJECTIONS[column.type].format(name=sql.Literal(name), column=sql.Identifier(name))
+def _arrow_type(column: FeatureColumn) -> pa.DataType:
+    return pa.float64() if typed_columns.is_number(column) else pa.string()
 
 
-__all__ = ["LABEL", "PARTS", "labelled_rows_by_region", "split", "training_set"]
+__all__ = ["LABEL", "PARTS", "labelled_rows_by_region", "split", "training_batches", "training_set"]

@@ -14,7 +14,7 @@ SELECT l.event_time AS "_event_time", l.known_at AS "_known_at", l.label #>> '{{
 FROM platform.labels l
 CROSS JOIN LATERAL (
     SELECT feature_vector FROM platform.features f
-    WHERE f.entity_id = l.entity_id AND f.event_time <= l.event_time
+    WHERE f.entity_id = l.entity_id AND f.event_time <= l.event_time AND f.use_case = l.use_case
     ORDER BY f.event_time DESC LIMIT 1
 ) v
 WHERE l.use_case = {use_case} AND l.region = {region} AND l.known_at <= {until}

@@ -7,8 +7,9 @@ from typing import Any
 
 import pandas as pd
 
-from mage_platform.contracts import UseCase, entity_id_of
+from mage_platform.contracts import UseCase
 from mage_platform.errors import FeaturesInvalid
+from mage_platform.features.entity_ids import entity_ids
 from mage_platform.features.schema import conform
 from mage_platform.settings import Settings
 from mage_platform.use_cases import use_case_function
@@ -48,7 +49,7 @@ def build_vectors(
             rows, features = rows[mask.reindex(rows.index)], features[mask.reindex(features.index)]
     features = conform(features, use_case.input_schema)
     keys = {
-        ENTITY_ID: _entity_ids(use_case, rows),
+        ENTITY_ID: entity_ids(use_case, rows),
         EVENT_TIME: rows[use_case.event_time],
         REGION: rows[use_case.region].astype(str),
         LABEL: _labels(use_case, rows),
@@ -76,25 +77,6 @@ def _features(settings: Settings, use_case: UseCase, rows: pd.DataFrame) -> pd.D
             field="features.function",
         )
     return features
-
-
-def _entity_ids(use_case: UseCase, rows: pd.DataFrame) -> list[str]:
-    key = [rows[column] for column in use_case.entity.key]
-    for column in key:
-        if column.isna().any():
-            raise FeaturesInvalid(
-                f"{int(column.isna().sum()):,} rows have no {column.name}, which is part of the entity's key: "
-                "refuse them by expect_column_values_to_not_be_null",
-                field=f"entity.{column.name}",
-            )
-    values = [_objects(column) for column in key]
-    return [str(entity_id_of(use_case.name, parts)) for parts in zip(*values, strict=True)]
-
-
-def _objects(column: pd.Series[Any]) -> list[Any]:
-    if isinstance(column.dtype, pd.DatetimeTZDtype):
-        return [moment.to_pydatetime(warn=False) for moment in column]
-    return list(column.tolist())
 
 
 def _labels(use_case: UseCase, rows: pd.DataFrame) -> pd.Series[Any]:

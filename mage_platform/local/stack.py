@@ -237,8 +237,10 @@ async def _unless_death(work: asyncio.Future[T], death: asyncio.Future[PlatformE
 
 def _apply_migrations(settings: Settings) -> None:
     from mage_platform.database import migrations
+    from mage_platform.features.bulk import mend_index
 
     migrations.apply(settings)
+    mend_index(settings)  # where a bulk load was interrupted
 
 
 def _why_no_pgbouncer(settings: Settings) -> str:

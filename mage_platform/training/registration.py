@@ -74,6 +74,7 @@ def _new_version(use_case: UseCase, candidate: GoodCandidate) -> NewVersion:
         target=use_case.target.column,
         input_schema=use_case.input_schema,
         cache_ttl_seconds=use_case.serving.cache_ttl_seconds,
+        maximum_vector_age_seconds=use_case.serving.maximum_vector_age_seconds,
         metrics=candidate.metrics,
         naive_metrics=candidate.naive_metrics,
         leaderboard=candidate.leaderboard,

