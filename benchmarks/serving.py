@@ -121,15 +121,22 @@ def _cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS
 
 
-def _requests(path: str, example: dict[str, Any]) -> list[bytes]:
-    """Distinct requests: the numbers of the example vector, varied a little."""
+def _requests(path: str, example: dict[str, Any], schema: dict[str, Any]) -> list[bytes]:
+    """Distinct requests: the numbers of the example vector, varied a little within their declared ranges."""
     choose = random.Random(1)
     made = []
+
+    def varied(name: str, value: Any) -> Any:
+        if type(value) is not float:
+            return value
+        column = schema["columns"][name]
+        low, high = column["minimum"], column["maximum"]
+        value *= choose.uniform(0.7, 1.3)
+        value = value if low is None else max(value, low)
+        return value if high is None else min(value, high)
+
     for _ in range(DISTINCT_REQUESTS):
-        features = {
-            name: value * choose.uniform(0.7, 1.3) if type(value) is float else value
-            for name, value in example["features"].items()
-        }
+        features = {name: varied(name, value) for name, value in example["features"].items()}
         body = json.dumps({**example, "features": features}).encode()
         lines = [f"POST {path} HTTP/1.1", "host: x", "content-type: application/json", f"content-length: {len(body)}"]
         made.append("\r\n".join([*lines, "", ""]).encode() + body)
@@ -163,7 +170,8 @@ def run(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     results: list[dict[str, Any]] = []
     try:
         example = _await_ready(port)
-        requests = {name: _requests(path, example) for name, path in VARIANTS.items()}
+        schema = json.loads((arguments.folder / "schema.json").read_text())
+        requests = {name: _requests(path, example, schema) for name, path in VARIANTS.items()}
         for name in VARIANTS:
             measure(port, server.pid, requests[name], 16, WARM_UP_SECONDS)
         for connections in arguments.connections:

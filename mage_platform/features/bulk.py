@@ -24,6 +24,7 @@ from mage_platform.database.connections import Connection
 from mage_platform.errors import DatabaseUnavailable
 from mage_platform.features.admission import admitted
 from mage_platform.features.ingest import IngestReport, ingest
+from mage_platform.features.vector_cache import forget
 from mage_platform.settings import Settings
 
 QUERIES = Queries(Path(__file__).with_name("bulk.sql"))
@@ -47,9 +48,11 @@ def ingest_in_bulk(settings: Settings, use_case: UseCase, vectors: pd.DataFrame)
         _patiently(settings, _put_index_away)
         try:
             with connect(settings, application_name="mage_platform bulk load") as connection:
-                return ingest(connection, use_case, vectors)
+                report = ingest(connection, use_case, vectors)
         finally:
             _build(settings)
+        forget(settings, use_case.name)
+    return report
 
 
 def mend_index(settings: Settings) -> bool:
