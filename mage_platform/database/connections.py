@@ -39,19 +39,19 @@ def connect(settings: Settings, *, application_name: str = "mage_platform") -> I
         )
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(_sentence(settings, error)) from error
-    lost = True  # an error of the commit itself means that the server was lost
-    try:
-        with connection:
-            try:
-                yield connection
-            except psycopg.OperationalError:
-                # asked here, because leaving the outer block closes the connection in either case
-                lost = connection.broken
-                raise
-    except psycopg.OperationalError as error:
-        if lost:
-            raise DatabaseUnavailable(_sentence(settings, error)) from error
-        raise
+    committing = False
+    with connection:
+        try:
+            yield connection
+            committing = True
+            connection.commit()
+        except psycopg.Error as error:
+            # Asked here, because leaving the outer block closes the connection. A server that dies may leave two
+            # results where BEGIN or COMMIT expects one, which psycopg calls an internal error, not an operational one.
+            lost = connection.broken or (committing and isinstance(error, psycopg.OperationalError))
+            if lost:
+                raise DatabaseUnavailable(_sentence(settings, error)) from error
+            raise
 
 
 def _sentence(settings: Settings, error: psycopg.OperationalError) -> str:

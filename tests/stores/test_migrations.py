@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-import psycopg
 import pytest
 
 from mage_platform.database import connect, migrations
 from mage_platform.database.migrations import runner
-from mage_platform.errors import ContractViolated, DatabaseUnavailable
+from mage_platform.errors import ContractViolated
 from mage_platform.settings import Settings
 
 pytestmark = pytest.mark.integration
@@ -76,25 +75,3 @@ def test_no_column_is_json_and_no_table_is_range_partitioned(settings: Settings)
         strategies = {row[0] for row in connection.execute("SELECT partstrat FROM pg_partitioned_table")}
     assert json_columns == []
     assert strategies == {"h"}
-
-
-def test_a_server_that_is_gone_is_unavailable_and_says_where(settings: Settings) -> None:
-    nowhere = settings.model_copy(update={"database": settings.database.model_copy(update={"port": 1})})
-    with pytest.raises(DatabaseUnavailable, match="127.0.0.1:1"), connect(nowhere):
-        pass
-
-
-def test_a_server_that_is_lost_is_unavailable_and_a_time_out_is_itself(settings: Settings) -> None:
-    with pytest.raises(DatabaseUnavailable), connect(settings) as connection:
-        connection.execute("SELECT pg_terminate_backend(pg_backend_pid())")
-    with pytest.raises(psycopg.errors.QueryCanceled), connect(settings) as connection:
-        connection.execute("SET LOCAL statement_timeout = 20")
-        connection.execute("SELECT pg_sleep(5)")
-
-
-def test_an_error_inside_the_block_rolls_back(settings: Settings) -> None:
-    with pytest.raises(psycopg.errors.DivisionByZero), connect(settings) as connection:
-        connection.execute("CREATE TABLE platform.gone (x integer)")
-        connection.execute("SELECT 1 / 0")
-    with connect(settings) as connection:
-        assert connection.execute("SELECT to_regclass('platform.gone')").fetchone() == (None,)
