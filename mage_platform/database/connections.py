@@ -54,7 +54,7 @@ def connect(settings: Settings, *, application_name: str = "mage_platform") -> I
             raise
 
 
-def _sentence(settings: Settings, error: psycopg.OperationalError) -> str:
+def _sentence(settings: Settings, error: psycopg.Error) -> str:
     database = settings.database
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return (
