@@ -274,7 +274,7 @@ async def bench_latest(
 
 def bench_training(settings: Settings, use_case: UseCase, rows: int, rounds: int) -> list[dict[str, Any]]:
     """Everything as tables, and as batches that go to a file as they come."""
-    arguments = (settings, use_case.name, "north", use_case.input_schema, WINDOW)
+    arguments = (settings, use_case, "north", use_case.input_schema, WINDOW)
 
     def floor() -> None:
         with connect(settings) as connection:

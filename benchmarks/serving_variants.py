@@ -20,6 +20,7 @@ from mage_platform.contracts import (
     BinaryMetrics,
     Champion,
     InputSchema,
+    Lineage,
     ModelVersion,
     PredictRequest,
     PredictResponse,
@@ -91,6 +92,10 @@ class FolderSource:
             rows={},
             seed=1,
             h2o_version="",
+            mojo_bytes=self.mojo.stat().st_size,
+            lineage=Lineage(
+                rows_fingerprint="0" * 64, training_fingerprint="0" * 64, maximum_models=1, declaration_sha256="0" * 64
+            ),
             run="bench",
             registered_at=start,
         )

@@ -14,6 +14,6 @@ if "custom" not in globals():
 def promote_champions(registration: dict[str, Any], *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
     block = BlockRun.of(kwargs)
     registered = Registration.model_validate(registration)
-    decisions = promote(block.settings, block.use_case, registered.versions, moved_by=block.moved_by)
+    decisions = promote(block.settings, block.use_case, registered, moved_by=block.moved_by)
     registered.raise_if_failed()
     return [to_primitives(decision) for decision in decisions]

@@ -58,7 +58,7 @@ def load_rows(
 
 def time_columns(use_case: UseCase) -> list[str]:
     """Columns that hold moments: event time, and when the label became known."""
-    return list(dict.fromkeys([use_case.event_time, use_case.target.known_at]))
+    return list(dict.fromkeys([use_case.event_time, use_case.target.known_at or use_case.event_time]))
 
 
 def _read_file(path: Path, use_case: UseCase) -> pd.DataFrame:
@@ -101,8 +101,8 @@ def _as_moments(column: pd.Series[str], path: Path) -> pd.Series[pd.Timestamp]:
 
 
 def _check_columns(use_case: UseCase, rows: pd.DataFrame) -> None:
-    wanted = [*use_case.entity.key, use_case.event_time, use_case.region, use_case.target.column]
-    missing = [column for column in dict.fromkeys([*wanted, use_case.target.known_at]) if column not in rows]
+    wanted = [*use_case.entity.key, use_case.region, use_case.target.column, *time_columns(use_case)]
+    missing = [column for column in dict.fromkeys(wanted) if column is not None and column not in rows]
     if missing:
         raise SourceInvalid(
             f"use case {use_case.name}: the source has no column {', '.join(map(repr, missing))}; it has "

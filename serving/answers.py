@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import AwareDatetime, Field
 
-from mage_platform.contracts import BinaryMetrics, ModelVersion
+from mage_platform.contracts import ModelVersion
+from mage_platform.contracts.metrics import Metrics
 from mage_platform.contracts.strict import Contract
 from serving.models import ServedModel
 from serving.repository import Repository
@@ -20,8 +21,8 @@ class ServedModelSummary(Contract):
     version: int
     algorithm: str
     target: str
-    metrics: BinaryMetrics
-    naive_metrics: BinaryMetrics
+    metrics: Metrics
+    naive_metrics: Metrics
     registered_at: AwareDatetime
     since: AwareDatetime = Field(..., description="Champion since")
 
@@ -37,7 +38,7 @@ class ServedModelDetails(Contract):
 
     model: ModelVersion
     since: AwareDatetime = Field(..., description="Champion since")
-    classes: list[str] = Field(..., description="The target's classes, in the order of their codes")
+    classes: list[str] = Field(..., description="The target's classes, in the order of their codes; none for a number")
     example: dict[str, Any] = Field(..., description="A request this model answers")
 
 

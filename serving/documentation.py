@@ -12,7 +12,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from mage_platform.contracts import PredictRequest
+from mage_platform.contracts import POOLED, PredictRequest
 from serving.problems import Problem
 from serving.repository import Repository
 
@@ -58,7 +58,7 @@ def _document(app: FastAPI, repository: Repository) -> dict[str, Any]:
         schemas.update(schema.pop("$defs", {}))
         schemas[contract.__name__] = schema
     if models := repository.models:
-        example = models[min(models)].example_request()
+        example = models[min(models, key=lambda key: (key[1] == POOLED, key))].example_request()
         by_entity = {name: value for name, value in example.items() if name != "features"}
         body = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]
         body["examples"] = {

@@ -24,7 +24,7 @@ BATCH_SCORER = Path(__file__).parent / "java" / "batch_scorer.jar"
 SLOT_ROWS = 256
 
 Score = Sequence[float]
-"""One prediction: index of the predicted class, then the probability of each class."""
+"""One prediction: index of the predicted class, then the probability of each class; or the predicted number alone."""
 
 _loaders: dict[str, Any] = {}
 _lock = threading.Lock()
@@ -124,7 +124,7 @@ class Mojo:
         genmodel: h2o-genmodel.jar of the H2O version that wrote it.
 
     Raises:
-        ContractViolated: The file is no MOJO, or no classifier.
+        ContractViolated: The file is no MOJO.
     """
 
     def __init__(self, path: Path, genmodel: Path) -> None:
@@ -134,10 +134,7 @@ class Mojo:
         width = int(model.nfeatures())
         self.names = [str(names[index]) for index in range(width)]
         self.domains = [_levels(model.getDomainValues(index)) for index in range(width)]
-        labels = _levels(model.getDomainValues(model.getResponseIdx()))
-        if labels is None:
-            raise ContractViolated(f"{path.name} predicts a number; only classifiers are served")
-        self.labels = labels
+        self.labels = _levels(model.getDomainValues(model.getResponseIdx()))
         self.prediction_width = int(model.getPredsSize())
         threshold = float(model._defaultThreshold)
         self.threshold = None if math.isnan(threshold) else threshold

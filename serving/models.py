@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from pydantic_core import from_json
-
 from mage_platform.contracts import Champion, FeatureColumn, ModelVersion, entity_id_of
-from mage_platform.errors import ContractViolated
 from serving.cache_policy import HitShare
-from serving.encoding import RowEncoder, digest
+from serving.encoding import Fault, RowEncoder, VectorRefused, digest
 from serving.jvm import Mojo, Score
+from serving.outcomes import outcome_of
 from serving.scorer import Lane
 
 WARM_UP_ROWS = 64
@@ -32,7 +29,7 @@ class ServedModel:
         mojo: Its MOJO in the JVM.
 
     Raises:
-        ContractViolated: The MOJO does not fit the registered input schema, or has not two classes.
+        ContractViolated: The MOJO does not fit the registered input schema.
     """
 
     def __init__(self, champion: Champion, mojo: Mojo) -> None:
@@ -42,13 +39,11 @@ class ServedModel:
         self.levels = {
             name: domain for name, domain in zip(mojo.names, mojo.domains, strict=True) if domain is not None
         }
-        self.labels = mojo.labels
-        if len(self.labels) != 2 or mojo.prediction_width != 3:
-            raise ContractViolated(f"{self.version.target} has the classes {self.labels}; binary targets are served")
+        self.labels = mojo.labels or []
+        self._outcome = outcome_of(mojo)
         self.lane = Lane(mojo.slot())
         self.hit_share = HitShare()
         self._key_prefix = f"pred:{self.version.mojo_sha256}:"
-        self._label_texts = [json.dumps(label) for label in self.labels]
         self._model_text = self.version.reference.model_dump_json()
 
     @classmethod
@@ -60,40 +55,47 @@ class ServedModel:
         """Key of the look-aside cache: model and vector, so that a promotion needs no invalidation."""
         return self._key_prefix + digest(row)
 
+    def row(self, features: Mapping[str, Any], region: str) -> bytes:
+        """Encode a vector; the pooled model takes the region of the request as one of its features.
+
+        Raises:
+            VectorRefused: Names every feature that does not fit.
+        """
+        name = self.version.region_feature
+        if name is None:
+            return self.encoder.encode(features)
+        if name in features:
+            raise VectorRefused([Fault(f"features.{name}", "is the region, which the request names", features[name])])
+        return self.encoder.encode({**features, name: region})
+
+    def faults(self, features: Mapping[str, Any], region: str) -> list[Fault]:
+        """Everything that is wrong with a vector."""
+        name = self.version.region_feature
+        return self.encoder.faults(features if name is None else {**features, name: region})
+
     def cache_value(self, score: Score) -> bytes:
         """What the cache keeps of a prediction: the class and the probabilities, nothing of the request."""
-        return f"{{{self._prediction(score)}}}".encode()
+        return f"{{{self._outcome.text(score)}}}".encode()
 
     def from_cache(self, value: bytes) -> Score | None:
         """The prediction a cache value stands for; None when it is not one this model could have given."""
-        try:
-            kept = from_json(value)
-            probabilities = [kept["probabilities"][label] for label in self.labels]
-            index = self.labels.index(kept["prediction"])
-        except (ValueError, KeyError, TypeError):
-            return None
-        fits = all(type(p) is float and 0.0 <= p <= 1.0 for p in probabilities)
-        return [float(index), *probabilities] if fits else None
+        return self._outcome.parse(value)
 
-    def answer(self, entity_id: uuid.UUID, score: Score, *, cached: bool) -> bytes:
+    def answer(self, entity_id: uuid.UUID, score: Score, *, cached: bool, fallback: bool = False) -> bytes:
         """The whole answer as JSON: `PredictResponse`, written once."""
         return (
-            f'{{"entity_id":"{entity_id}",{self._prediction(score)},"model":{self._model_text},'
-            f'"cached":{"true" if cached else "false"}}}'
+            f'{{"entity_id":"{entity_id}",{self._outcome.text(score)},"model":{self._model_text},'
+            f'"fallback":{"true" if fallback else "false"},"cached":{"true" if cached else "false"}}}'
         ).encode()
-
-    def _prediction(self, score: Score) -> str:
-        texts = self._label_texts
-        index, first, second = score
-        if first != first or second != second:
-            raise ArithmeticError(f"the MOJO answers {list(score)}, which is no prediction")
-        # repr gives the shortest text that reads back as the same float64.
-        return f'"prediction":{texts[int(index)]},"probabilities":{{{texts[0]}:{first!r},{texts[1]}:{second!r}}}'
 
     def example(self, choose: random.Random | None = None) -> dict[str, Any]:
         """A vector this model takes: typical values, or random ones within the declared ranges."""
         columns = self.version.input_schema.columns
-        return {name: _example_value(column, self.levels.get(name, []), choose) for name, column in columns.items()}
+        return {
+            name: _example_value(column, self.levels.get(name, []), choose)
+            for name, column in columns.items()
+            if name != self.version.region_feature
+        }
 
     def example_request(self) -> dict[str, Any]:
         """A whole request this model answers."""
@@ -117,7 +119,7 @@ class ServedModel:
         """
         choose = random.Random(1)
         vectors = [self.example(choose) for _ in range(WARM_UP_ROWS)]
-        rows: Sequence[bytes] = [self.encoder.encode(vector) for vector in vectors]
+        rows: Sequence[bytes] = [self.row(vector, self.version.region) for vector in vectors]
         until = clock() + WARM_UP_SECONDS
         scored = 0
         while not scored or clock() < until:

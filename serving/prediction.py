@@ -73,20 +73,21 @@ class Predictions:
             raise self._all_faults(error, body) from None
         model = self.repository.model(request.use_case, request.region)
         if request.features is not None:
-            row = model.encoder.encode(request.features)
+            row = model.row(request.features, request.region)
         else:
             row = await self._stored_row(model, request)
         if self._policy == "off":
             score, cached = await self._scorer.submit(model.lane, row), False
         else:
             score, cached = await self._look_aside(model, row)
-        return model.answer(request.entity_id, score, cached=cached)
+        fallback = model.version.region != request.region
+        return model.answer(request.entity_id, score, cached=cached, fallback=fallback)
 
     async def _stored_row(self, model: ServedModel, request: PredictRequest) -> bytes:
         vector = await self._vectors.latest(request.use_case, request.region, request.entity_id, request.event_time)
         _refuse_too_old(vector, request.event_time or datetime.now(UTC), model.version.maximum_vector_age_seconds)
         try:
-            return model.encoder.encode(vector.features)
+            return model.row(vector.features, request.region)
         except VectorRefused as error:
             error.message = (
                 f"the stored vector of {vector.event_time.isoformat()} does not fit the model: {error.message}. "
@@ -131,12 +132,12 @@ class Predictions:
             return problem
         sent: Mapping[str, Any] = request if isinstance(request := from_json(body), dict) else {}
         use_case, region, features = sent.get("use_case"), sent.get("region"), sent.get("features")
-        model = None
-        if isinstance(use_case, str) and isinstance(region, str):
-            model = self.repository.models.get((use_case, region))
-        if model is None or not isinstance(features, dict):
+        if not (isinstance(use_case, str) and isinstance(region, str) and isinstance(features, dict)):
             return problem
-        return RequestInvalid([*problem.faults, *model.encoder.faults(features)])
+        model = self.repository.served(use_case, region)
+        if model is None:
+            return problem
+        return RequestInvalid([*problem.faults, *model.faults(features, region)])
 
 
 def _refuse_too_old(vector: FeatureVector, moment: datetime, maximum_age_seconds: int | None) -> None:

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from mage_platform.contracts import Champion
+from mage_platform.contracts import POOLED, Champion
 from mage_platform.errors import PlatformError, Unavailable
 from serving.encoding import Fault
 from serving.models import ServedModel
@@ -89,16 +89,27 @@ class Repository:
             self._thread.join(timeout=2.0)
 
     def model(self, use_case: str, region: str) -> ServedModel:
-        """The model that answers for a region.
+        """The model that answers for a region, which may be the pooled one.
 
         Raises:
             NotServed: There is none; the message lists what is served.
             Unavailable: The registry has not been read yet, so nothing can be said.
         """
-        try:
-            return self.models[use_case, region]
-        except KeyError:
-            raise self._not_served(use_case, region) from None
+        model = self.models.get((use_case, region)) or self.served(use_case, region)
+        if model is None:
+            raise self._not_served(use_case, region)
+        return model
+
+    def served(self, use_case: str, region: str) -> ServedModel | None:
+        """The model that answers for a region: its own, else the pooled model of the use case, else none.
+
+        A region whose own champion could not be loaded is not answered by another model.
+        """
+        models = self.models
+        own = models.get((use_case, region))
+        if own is not None or (use_case, region) in self.faults:
+            return own
+        return models.get((use_case, POOLED))
 
     def _not_served(self, use_case: str, region: str) -> PlatformError:
         if (fault := self.faults.get((use_case, region))) is not None:

@@ -14,7 +14,7 @@ from mage_platform.command_line.models import MODEL_COLUMNS, model_row
 from mage_platform.command_line.output import print_table
 from mage_platform.command_line.pipelines import mage_address, raise_if_failed, run_pipeline
 from mage_platform.command_line.predictions import ask
-from mage_platform.contracts import Champion, UseCase
+from mage_platform.contracts import POOLED, Champion, UseCase
 from mage_platform.database import connect
 from mage_platform.errors import PlatformError, SidecarUnavailable
 from mage_platform.features.history import an_entity, count_vectors
@@ -68,10 +68,12 @@ def _bring_up(settings: Settings, use_case: UseCase, console: Console) -> None:
         regions = labelled_rows_by_region(connection, use_case.name, use_case.training.window)
         # A version that was registered but not promoted lost by the rule; the same training would lose again.
         known = {version.region for version in model_versions(connection, use_case=use_case.name)}
-    missing = sorted(set(regions) - known)
+    wanted = set(regions) | ({POOLED} if use_case.training.pooled.enabled and len(regions) > 1 else set())
+    missing = sorted(wanted - known)
     if missing:
+        names = ", ".join("all regions together" if region == POOLED else region for region in missing)
         console.print(
-            f"[bold]{use_case.name}[/]: no model yet for {', '.join(missing)}, running train_regional_models "
+            f"[bold]{use_case.name}[/]: no model yet for {names}, running train_regional_models "
             "(most of it is H2O's own training; a few minutes on two cores)"
         )
         _run(settings, TRAIN, use_case, console, regions=",".join(missing))

@@ -6,17 +6,23 @@ import getpass
 
 import click
 
+from mage_platform.command_line.model_details import diff, show
 from mage_platform.command_line.output import json_option, print_json, print_table
 from mage_platform.command_line.surroundings import present_settings
-from mage_platform.contracts import AliasMove, ModelVersion
+from mage_platform.contracts import POOLED, AliasMove, ModelVersion
+from mage_platform.contracts.metrics import METRIC_TITLES, METRICS
 from mage_platform.database import connect
 from mage_platform.errors import ContractViolated, ModelNotFound
-from mage_platform.registry import alias_history, champion, champions, model_version, model_versions, move_alias
+from mage_platform.registry import alias_history, champion, champions, model_versions, move_alias
 
 
 @click.group()
 def models() -> None:
-    """Registered models, champions and their history."""
+    """Registered models, champions and their history. Region `*` is the pooled model of all regions."""
+
+
+models.add_command(show)
+models.add_command(diff)
 
 
 @models.command("list")
@@ -47,75 +53,22 @@ def list_models(use_case: str | None, region: str | None, every: bool, as_json: 
     )
 
 
-MODEL_COLUMNS = ("use case", "region", "version", "algorithm", "AUC", "naive AUC", "log loss", "test rows")
+MODEL_COLUMNS = ("use case", "region", "version", "algorithm", "metric", "value", "naive", "test rows")
 
 
 def model_row(model: ModelVersion, *, is_champion: bool) -> list[object]:
     """One line of the table of models; a champion's version bears a star."""
+    metric = METRICS[model.metrics.kind][0]
     return [
         model.use_case,
-        model.region,
+        "* (all)" if model.region == POOLED else model.region,
         f"{model.version}{'*' if is_champion else ''}",
         model.algorithm,
-        f"{model.metrics.auc:.4f}",
-        f"{model.naive_metrics.auc:.4f}",
-        f"{model.metrics.log_loss:.4f}",
+        METRIC_TITLES[metric],
+        f"{getattr(model.metrics, metric):.4f}",
+        f"{getattr(model.naive_metrics, metric):.4f}",
         f"{model.metrics.rows:,}",
     ]
-
-
-@models.command()
-@click.argument("use_case")
-@click.argument("region")
-@click.option("--version", type=int, help="A version; left out, the champion.")
-@json_option
-def show(use_case: str, region: str, version: int | None, as_json: bool) -> None:
-    """One version: metrics, window, leaderboard, lineage, and the moves of its aliases."""
-    with connect(present_settings()) as connection:
-        if version is None:
-            serving = champion(connection, use_case, region)
-            if serving is None:
-                raise ModelNotFound(
-                    f"{use_case}/{region} has no champion; `mage-platform models list --all` shows what is registered"
-                )
-            model = serving.model
-        else:
-            model = model_version(connection, use_case, region, version)
-        moves = alias_history(connection, use_case=use_case, region=region)
-    if as_json:
-        print_json({"model": model, "alias_history": moves})
-        return
-    _print_model(model, moves)
-
-
-def _print_model(model: ModelVersion, moves: list[AliasMove]) -> None:
-    window, metrics, naive = model.window, model.metrics, model.naive_metrics
-    facts: list[list[object]] = [
-        ["model", f"{model.use_case}/{model.region} version {model.version} ({model.algorithm})"],
-        ["AUC", f"{metrics.auc:.4f} (naive {naive.auc:.4f})"],
-        ["log loss", f"{metrics.log_loss:.4f} (naive {naive.log_loss:.4f})"],
-        ["average precision", f"{metrics.average_precision:.4f} (naive {naive.average_precision:.4f})"],
-        ["trained until", window.train_until.isoformat()],
-        ["validated until", window.validate_until.isoformat()],
-        ["blended until", window.blend_until.isoformat()],
-        ["tested until", window.test_until.isoformat()],
-        ["rows", ", ".join(f"{name} {count:,}" for name, count in model.rows.items())],
-        ["seed", model.seed],
-        ["H2O", model.h2o_version],
-        ["run", model.run],
-        ["registered", model.registered_at.isoformat(timespec="seconds")],
-        ["MOJO SHA-256", model.mojo_sha256],
-    ]
-    print_table(["", ""], facts, empty="")
-    click.echo()
-    board = [[row.model, row.algorithm, f"{row.auc:.4f}", f"{row.log_loss:.4f}"] for row in model.leaderboard]
-    print_table(["leaderboard (validation rows)", "algorithm", "AUC", "log loss"], board, empty="")
-    click.echo()
-    lines = [
-        [each.moved_at.isoformat(timespec="seconds"), each.alias, each.from_version, each.to_version, each.reason]
-        for each in moves
-    ]
-    print_table(["moved", "alias", "from", "to", "why"], lines, empty="No alias has moved yet.")
 
 
 @models.command()

@@ -3,16 +3,18 @@
 Producer and consumer import the same classes from here; nobody declares them again.
 """
 
+from mage_platform.contracts.evaluation import Evaluation, PromotionDecision
 from mage_platform.contracts.features import FeatureColumn, FeatureVector, InputSchema, entity_id_of
+from mage_platform.contracts.metrics import BinaryMetrics, MulticlassMetrics, RegressionMetrics, TargetKind
 from mage_platform.contracts.models import AliasMove, Champion, ModelReference, ModelVersion, NewVersion
 from mage_platform.contracts.prediction import PredictRequest, PredictResponse
+from mage_platform.contracts.strict import POOLED
 from mage_platform.contracts.training import (
-    BinaryMetrics,
     Candidate,
     FailedCandidate,
     GoodCandidate,
     LeaderboardRow,
-    PromotionDecision,
+    Lineage,
     RegionPlan,
     TrainingWindow,
 )
@@ -20,25 +22,31 @@ from mage_platform.contracts.use_case import UseCase
 from mage_platform.contracts.validation import BrokenExpectation, QuarantinedRow, ValidationReport
 
 __all__ = [
+    "POOLED",
     "AliasMove",
     "BinaryMetrics",
     "BrokenExpectation",
     "Candidate",
     "Champion",
+    "Evaluation",
     "FailedCandidate",
     "FeatureColumn",
     "FeatureVector",
     "GoodCandidate",
     "InputSchema",
     "LeaderboardRow",
+    "Lineage",
     "ModelReference",
     "ModelVersion",
+    "MulticlassMetrics",
     "NewVersion",
     "PredictRequest",
     "PredictResponse",
     "PromotionDecision",
     "QuarantinedRow",
     "RegionPlan",
+    "RegressionMetrics",
+    "TargetKind",
     "TrainingWindow",
     "UseCase",
     "ValidationReport",

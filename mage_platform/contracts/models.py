@@ -7,8 +7,9 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field
 
 from mage_platform.contracts.features import InputSchema
+from mage_platform.contracts.metrics import Metrics
 from mage_platform.contracts.strict import Contract, Name, Region, Sha256
-from mage_platform.contracts.training import BinaryMetrics, LeaderboardRow, TrainingWindow
+from mage_platform.contracts.training import LeaderboardRow, Lineage, TrainingWindow
 
 
 class ModelReference(Contract):
@@ -29,18 +30,27 @@ class NewVersion(Contract):
     target: str
     """Name of the predicted column."""
     input_schema: InputSchema
+    region_feature: str | None = None
+    """The feature that holds the region, in the pooled model; filled in from the request's region."""
     cache_ttl_seconds: Annotated[int, Field(ge=1)]
     """How long a prediction may be answered from the cache."""
     maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
     """Greatest age of a stored vector that a prediction may be made from; None takes any."""
-    metrics: BinaryMetrics
-    naive_metrics: BinaryMetrics
+    metrics: Metrics
+    naive_metrics: Metrics
     leaderboard: list[LeaderboardRow]
     window: TrainingWindow
     rows: dict[str, int]
     """Rows of each part of the window."""
     seed: int
     h2o_version: str
+    explainer_algorithm: str | None = None
+    """Algorithm of the tree model kept beside a leader that cannot explain itself."""
+    mojo_bytes: Annotated[int, Field(ge=1)]
+    score_microseconds: float | None = None
+    """Time of one score by the MOJO, as measured after the training."""
+    variable_importance: dict[str, float] = {}
+    lineage: Lineage
     run: str
     """Id of the pipeline run that registered it."""
 
@@ -51,6 +61,7 @@ class ModelVersion(NewVersion):
     version: Annotated[int, Field(ge=1)]
     mojo_sha256: Sha256
     genmodel_sha256: Sha256
+    explainer_sha256: Sha256 | None = None
     registered_at: AwareDatetime
 
     @property

@@ -30,7 +30,12 @@ class PredictResponse(Contract):
     """The answer to one prediction."""
 
     entity_id: UUID
-    prediction: str = Field(..., description="Predicted class, by the threshold stored in the model")
-    probabilities: dict[str, float] | None = Field(None, description="Probability of each class")
+    prediction: str | float = Field(
+        ..., description="Predicted class (of two, by the threshold stored in the model), or the predicted number"
+    )
+    probabilities: dict[str, float] | None = Field(None, description="Probability of each class; none for a number")
     model: ModelReference
+    fallback: bool = Field(
+        False, description="True when the region has no model of its own and the pooled model answered"
+    )
     cached: bool = Field(..., description="True when the answer came from the cache")

@@ -19,5 +19,8 @@ Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Region = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\x00-\x1f/]+$")]
 """A region as it stands in the data; it becomes part of addresses and folder names, hence no slash."""
 
+POOLED: Region = "*"
+"""Stands where a region stands for the model of all regions together; no region of the data may be named so."""
+
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 """SHA-256 in lower-case hexadecimal."""

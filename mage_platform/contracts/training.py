@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, TypeAdapter, model_validator
 
-from mage_platform.contracts.strict import Contract, Name, Region, Sha256
+from mage_platform.contracts.features import InputSchema
+from mage_platform.contracts.metrics import Metrics
+from mage_platform.contracts.strict import POOLED, Contract, Name, Region, Sha256
 
 
 class TrainingWindow(Contract):
@@ -53,18 +55,10 @@ class RegionPlan(Contract):
     labelled_rows: Annotated[int, Field(ge=0)]
     """Labelled vectors of the region in the whole window, as counted when the plan was made."""
 
-
-class BinaryMetrics(Contract):
-    """How well probabilities of a binary target fit what happened, on one set of rows."""
-
-    auc: Annotated[float, Field(ge=0, le=1)]
-    """Area under the ROC curve, of the probabilities (never of hard labels)."""
-    log_loss: Annotated[float, Field(ge=0)]
-    """Mean negative log likelihood, natural logarithm."""
-    average_precision: Annotated[float, Field(ge=0, le=1)]
-    """Area under the precision-recall curve by the step rule."""
-    rows: Annotated[int, Field(ge=1)]
-    positive_share: Annotated[float, Field(ge=0, le=1)]
+    @property
+    def is_pooled(self) -> bool:
+        """Whether this is the plan of the model of all regions together."""
+        return self.region == POOLED
 
 
 class LeaderboardRow(Contract):
@@ -72,8 +66,34 @@ class LeaderboardRow(Contract):
 
     model: str
     algorithm: str
-    auc: float
-    log_loss: float
+    values: dict[str, float]
+    """H2O's own metrics by its own names: `auc`, `logloss`, `rmse` and so on."""
+
+
+class Lineage(Contract):
+    """Where a model comes from: enough to train it again, and to tell whether anything changed since."""
+
+    rows_fingerprint: Sha256
+    """Of every label and feature that was read, by part of the window."""
+    training_fingerprint: Sha256
+    """Of all that decides the outcome: rows, schema, options, seed, H2O version. Equal means the same model."""
+    maximum_models: int
+    declaration_sha256: Sha256
+    """Of use_case.yaml and of the code beside it."""
+    code_commit: str | None = None
+    """Commit of the project; None where it is no git checkout."""
+    code_changed: bool | None = None
+    """Whether files differed from that commit."""
+    validation_run: str | None = None
+    """The newest validation of the use case before the training; `validation_runs` holds its report."""
+
+
+class Explainer(Contract):
+    """The best tree model, kept beside a leader that cannot explain itself."""
+
+    algorithm: str
+    mojo_path: str
+    mojo_sha256: Sha256
 
 
 class GoodCandidate(Contract):
@@ -87,15 +107,27 @@ class GoodCandidate(Contract):
     genmodel_path: str
     """h2o-genmodel.jar of the same H2O version, beside the MOJO."""
     genmodel_sha256: Sha256
+    mojo_bytes: Annotated[int, Field(ge=1)]
     algorithm: str
     h2o_version: str
+    input_schema: InputSchema
+    region_feature: str | None = None
+    """The feature that holds the region, in the pooled model: whoever asks need not send it."""
     rows: dict[str, int]
     """Rows of each part: train, validate, blend, test."""
-    metrics: BinaryMetrics
+    metrics: Metrics
     """On the test rows, scored by H2O."""
-    naive_metrics: BinaryMetrics
+    naive_metrics: Metrics
     """The naive baseline on the same test rows."""
+    test_path: str
+    """Parquet file of the test rows with what the model and the naive baseline predict for each."""
+    score_microseconds: float | None = None
+    """Time of one score by the MOJO, mean of many; None where it was not measured."""
     leaderboard: list[LeaderboardRow]
+    explainer: Explainer | None = None
+    variable_importance: dict[str, float] = {}
+    """Share of each feature, where the model tells one."""
+    lineage: Lineage
     training_seconds: Annotated[float, Field(ge=0)]
 
 
@@ -117,19 +149,3 @@ _candidate: TypeAdapter[GoodCandidate | FailedCandidate] = TypeAdapter(Candidate
 def parse_candidate(data: Any) -> GoodCandidate | FailedCandidate:
     """Candidate from the JSON primitives that crossed from a branch to the exporter."""
     return _candidate.validate_python(data)
-
-
-class PromotionDecision(Contract):
-    """Whether a version became champion, and why."""
-
-    use_case: Name
-    region: Region
-    version: int
-    promoted: bool
-    reason: str
-    metric: str
-    candidate_value: float
-    naive_value: float
-    champion_version: int | None = None
-    champion_value: float | None = None
-    """The present champion on the same held-out rows."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from mage_platform.contracts.features import FeatureColumn, InputSchema
+from mage_platform.contracts.metrics import METRICS, Metric, TargetKind
 from mage_platform.contracts.strict import Contract, Name
 from mage_platform.contracts.training import TrainingWindow
 
@@ -43,10 +44,18 @@ class Target(Contract):
     """What is predicted."""
 
     column: Column
-    kind: Literal["binary"] = "binary"
-    """Two classes, 0 and 1. A row without a value has no label."""
-    known_at: Column
-    """Column with the moment (with time zone) at which the label became known."""
+    kind: TargetKind = "binary"
+    """`binary`: two classes, kept as 0 and 1. `multiclass`: a class by its name. `regression`: a number."""
+    positive: str | bool | int | None = None
+    """Of a binary column that holds neither 0 and 1 nor true and false: the value that counts as 1."""
+    known_at: Column | None = None
+    """Column with the moment (with time zone) at which the label became known; None: at the event time itself."""
+
+    @model_validator(mode="after")
+    def _positive_only_of_two(self) -> Target:
+        if self.positive is not None and self.kind != "binary":
+            raise ValueError(f"`positive` is for binary targets, not for {self.kind}")
+        return self
 
 
 class Features(Contract):
@@ -80,6 +89,16 @@ class Expectations(Contract):
         return rules
 
 
+class Pooled(Contract):
+    """The model of all regions together, with the region as a feature: it answers for regions without a champion."""
+
+    enabled: bool = True
+    """Trained only where there are at least two regions."""
+    maximum_models: Annotated[int, Field(ge=1, le=200)] = 2
+    maximum_rows: Annotated[int, Field(ge=100)] = 500_000
+    """More training rows than this are thinned evenly over time."""
+
+
 class Training(TrainingWindow):
     """Window, budget and options of the AutoML run of each region."""
 
@@ -95,7 +114,10 @@ class Training(TrainingWindow):
     minimum_rows: Annotated[int, Field(ge=2)] = 500
     """A region with fewer labelled rows in any part of the window's training span ends with a reason."""
     naive_baseline: list[Column] = []
-    """Features whose target rate on the training rows is the naive baseline; empty takes the overall rate."""
+    """Features whose target rate (or mean) on the training rows is the naive baseline; empty takes the overall one."""
+    pooled: Pooled = Pooled()
+    slices: list[Column] = []
+    """Features by whose levels the evaluation is told apart as well; empty takes those of the naive baseline."""
 
     @model_validator(mode="after")
     def _one_list_of_algorithms(self) -> Training:
@@ -110,11 +132,20 @@ class Training(TrainingWindow):
 
 
 class Promotion(Contract):
-    """When a candidate becomes champion: better than the naive baseline and than the present champion."""
+    """When a candidate becomes champion. Every clause must hold, on the held-out rows of the candidate's window."""
 
-    metric: Literal["auc", "log_loss", "average_precision"] = "auc"
+    metric: Metric | None = None
+    """What decides: auc, log_loss or average_precision (binary), log_loss, accuracy or balanced_accuracy
+    (multiclass), rmse, mae or r2 (regression). Left out, the first of its kind."""
     minimum_gain: Annotated[float, Field(ge=0)] = 0.0
     """How much better than the present champion, in units of the metric."""
+    confidence: Annotated[float, Field(ge=0, lt=1)] = 0.8
+    """In what share of bootstrap resamples it must be better than the naive baseline and than the champion."""
+    maximum_mojo_bytes: Annotated[int, Field(ge=1)] | None = None
+    maximum_score_microseconds: Annotated[float, Field(gt=0)] | None = None
+    """Longest mean time of one score by the MOJO."""
+    schema_change: Literal["refused", "allowed"] = "refused"
+    """Whether a candidate may replace a champion although it would refuse vectors that the champion takes."""
 
 
 class Serving(Contract):
@@ -123,6 +154,8 @@ class Serving(Contract):
     cache_ttl_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
     maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
     """A prediction by entity refuses a stored vector older than this at the prediction's moment; None takes any age."""
+    explanations: bool = False
+    """Keep the best tree model beside a leader that cannot explain itself."""
 
 
 class UseCase(Contract):
@@ -135,8 +168,8 @@ class UseCase(Contract):
     entity: Entity
     event_time: Column
     """Column with the moment at which the vector is true, with time zone."""
-    region: Column
-    """Column whose values are the regions; one model each."""
+    region: Column | None = None
+    """Column whose values are the regions; one model each. None: one model, of the region `all`."""
     target: Target
     features: Features
     expectations: Expectations = Expectations()
@@ -151,9 +184,32 @@ class UseCase(Contract):
         unknown = [name for name in self.training.naive_baseline if name not in self.features.columns]
         if unknown:
             raise ValueError(f"training.naive_baseline names {unknown}, which are not features")
+        if unknown := [name for name in self.training.slices if name not in self.features.columns]:
+            raise ValueError(f"training.slices names {unknown}, which are not features")
         return self
+
+    @model_validator(mode="after")
+    def _metric_fits(self) -> UseCase:
+        known = METRICS[self.target.kind]
+        if self.promotion.metric is not None and self.promotion.metric not in known:
+            raise ValueError(
+                f"promotion.metric is {self.promotion.metric!r}, but a {self.target.kind} target has {', '.join(known)}"
+            )
+        return self
+
+    @property
+    def deciding_metric(self) -> Metric:
+        """By which candidates are compared."""
+        return self.promotion.metric or METRICS[self.target.kind][0]
 
     @property
     def input_schema(self) -> InputSchema:
         """Schema of the feature vectors."""
         return InputSchema(columns=self.features.columns)
+
+    @property
+    def pooled_schema(self) -> InputSchema:
+        """Schema of the pooled model: the features and the region, where that is not one of them already."""
+        if self.region is None or self.region in self.features.columns:
+            return self.input_schema
+        return InputSchema(columns={**self.features.columns, self.region: FeatureColumn(type="category")})

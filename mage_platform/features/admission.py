@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, NoReturn
 
+import numpy as np
 import orjson
 import pandas as pd
 
@@ -33,7 +34,7 @@ def admitted(use_case: UseCase, vectors: pd.DataFrame) -> pd.DataFrame:
         ENTITY_ID: _entity_ids(vectors[ENTITY_ID]),
         EVENT_TIME: _moments(vectors[EVENT_TIME], "event_time"),
         REGION: _regions(vectors[REGION]),
-        LABEL: pd.to_numeric(vectors[LABEL]).astype("Int8"),
+        LABEL: _labels(use_case, vectors[LABEL]),
         KNOWN_AT: _moments(vectors[KNOWN_AT], "known_at"),
     }
     _refuse("event_time", vectors, keys[EVENT_TIME].isna(), EVENT_TIME, "is missing")
@@ -59,6 +60,21 @@ def _moments(column: pd.Series[Any], field: str) -> pd.Series[Any]:
     naive = column.notna() & column.map(lambda value: getattr(value, "tzinfo", None) is None).astype(bool)
     _refuse(field, column.to_frame(), naive, column.name, "is not a time with a time zone")
     return pd.to_datetime(column, utc=True)
+
+
+def _labels(use_case: UseCase, column: pd.Series[Any]) -> pd.Series[Any]:
+    kind = use_case.target.kind
+    if kind == "multiclass":
+        text = column.astype(object).where(column.notna(), None)
+        wrong = text.notna() & ~text.map(lambda value: isinstance(value, str))
+        _refuse("label", column.to_frame(), wrong, column.name, "is not the name of a class")
+        return text
+    numbers = pd.to_numeric(column)
+    if kind == "regression":
+        _refuse("label", column.to_frame(), numbers.abs() == np.inf, column.name, "is infinite")
+        return numbers.astype("float64")
+    _refuse("label", column.to_frame(), column.notna() & ~numbers.isin([0, 1]), column.name, "is neither 0 nor 1")
+    return numbers.astype("Int8")
 
 
 def _regions(column: pd.Series[Any]) -> pd.Series[Any]:

@@ -85,7 +85,9 @@ def _keys(part: pd.DataFrame) -> list[list[str]]:
 
 def _labels(part: pd.DataFrame) -> list[list[str]]:
     """When each label became known, and the label; both missing where there is none."""
-    labels = [MISSING if text == "null" else text for text in _numbers(part[LABEL])]
+    column = part[LABEL]
+    written = _texts(column) if column.dtype == object else _numbers(column)
+    labels = [MISSING if text == "null" else text for text in written]
     known = [
         MISSING if label == MISSING else moment for label, moment in zip(labels, _moments(part[KNOWN_AT]), strict=True)
     ]

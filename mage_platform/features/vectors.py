@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from mage_platform.contracts import UseCase
+from mage_platform.contracts import POOLED, UseCase
 from mage_platform.errors import FeaturesInvalid
 from mage_platform.features.entity_ids import entity_ids
 from mage_platform.features.schema import conform
@@ -16,6 +17,8 @@ from mage_platform.use_cases import use_case_function
 
 ENTITY_ID, EVENT_TIME, REGION, LABEL, KNOWN_AT = "_entity_id", "_event_time", "_region", "_label", "_known_at"
 """Columns that travel beside the features; a leading underscore keeps them apart."""
+ONLY_REGION = "all"
+"""The region of a use case that declares none."""
 
 
 def build_vectors(
@@ -36,8 +39,8 @@ def build_vectors(
         wanted: Rows that leave a vector, by the index of `rows`; None keeps all.
 
     Returns:
-        One row a vector: `_entity_id` (str), `_event_time` and `_known_at` (UTC), `_region` (str), `_label` (Int8;
-        missing where there is none), and the features in declared order.
+        One row a vector: `_entity_id` (str), `_event_time` and `_known_at` (UTC), `_region` (str), `_label` (see
+        `labels`; missing where there is none or its moment is unknown), and the features in declared order.
 
     Raises:
         FeaturesInvalid: The features break their declaration, or two rows have the same entity and event time.
@@ -48,12 +51,13 @@ def build_vectors(
         if mask is not None:
             rows, features = rows[mask.reindex(rows.index)], features[mask.reindex(features.index)]
     features = conform(features, use_case.input_schema)
+    known_at = rows[use_case.target.known_at or use_case.event_time]
     keys = {
         ENTITY_ID: entity_ids(use_case, rows),
         EVENT_TIME: rows[use_case.event_time],
-        REGION: rows[use_case.region].astype(str),
-        LABEL: _labels(use_case, rows),
-        KNOWN_AT: rows[use_case.target.known_at],
+        REGION: _regions(use_case, rows),
+        LABEL: labels(use_case, rows).where(known_at.notna()),
+        KNOWN_AT: known_at,
     }
     vectors = pd.concat([pd.DataFrame(keys, index=rows.index), features], axis=1)
     _refuse_twins(use_case, vectors)
@@ -79,18 +83,62 @@ def _features(settings: Settings, use_case: UseCase, rows: pd.DataFrame) -> pd.D
     return features
 
 
-def _labels(use_case: UseCase, rows: pd.DataFrame) -> pd.Series[Any]:
-    """Binary labels as 0 and 1; a label whose moment is unknown counts as none."""
-    target = rows[use_case.target.column]
+def _regions(use_case: UseCase, rows: pd.DataFrame) -> pd.Series[Any]:
+    if use_case.region is None:
+        return pd.Series(ONLY_REGION, index=rows.index)
+    regions = rows[use_case.region].astype(str)
+    if (pooled := regions == POOLED).any():
+        raise FeaturesInvalid(
+            f"region {use_case.region}: {POOLED!r} stands for all regions together and names none "
+            f"({int(pooled.sum()):,} rows). Give these rows another region, or refuse them by an expectation",
+            field=use_case.region,
+        )
+    return regions
+
+
+def labels(use_case: UseCase, rows: pd.DataFrame) -> pd.Series[Any]:
+    """The target as labels are kept: by kind Int8 of 0 and 1, text (object), or float64.
+
+    Raises:
+        FeaturesInvalid: A value does not fit the kind; names it and how many do not.
+    """
+    target, kind = rows[use_case.target.column], use_case.target.kind
+    if kind == "regression":
+        numbers = pd.to_numeric(target, errors="coerce").astype("float64")
+        wrong = target.notna() & ~np.isfinite(numbers)
+        _refuse_labels(use_case, target, wrong, "is no finite number, as a regression needs")
+        return numbers
+    if kind == "multiclass":
+        whole = target.astype("Int64") if pd.api.types.is_float_dtype(target) and _all_whole(target) else target
+        text = whole.astype(object).where(target.notna(), None).map(str, na_action="ignore")
+        _refuse_labels(use_case, target, text.str.contains("\x00", regex=False, na=False), "holds a NUL character")
+        return text
+    if use_case.target.positive is not None:
+        positive = target.map(str, na_action="ignore") == str(use_case.target.positive)
+        others = target[target.notna() & ~positive].map(str).unique()
+        if len(others) > 1:
+            wrong = target.notna() & ~positive & (target.map(str, na_action="ignore") != others[0])
+            _refuse_labels(
+                use_case, target, wrong, f"is a third class beside {use_case.target.positive!r} and {others[0]!r}"
+            )
+        return positive.astype("Int8").where(target.notna())
     numbers = pd.to_numeric(target.astype("boolean") if target.dtype == bool else target, errors="coerce")
     wrong = target.notna() & ~numbers.isin([0, 1])
+    _refuse_labels(use_case, target, wrong, "is neither 0 nor 1; name the value that counts as 1 in target.positive")
+    return numbers.astype("Int8")
+
+
+def _all_whole(column: pd.Series[Any]) -> bool:
+    present = column.dropna()
+    return bool((present == present.round()).all() and np.isfinite(present).all())
+
+
+def _refuse_labels(use_case: UseCase, target: pd.Series[Any], wrong: pd.Series[bool], rule: str) -> None:
     if wrong.any():
+        column = use_case.target.column
         raise FeaturesInvalid(
-            f"target {use_case.target.column}: {target[wrong].iloc[0]!r} is neither 0 nor 1 "
-            f"({int(wrong.sum()):,} rows)",
-            field=use_case.target.column,
+            f"target {column}: {target[wrong].iloc[0]!r} {rule} ({int(wrong.sum()):,} rows)", field=column
         )
-    return numbers.astype("Int8").where(rows[use_case.target.known_at].notna())
 
 
 def _refuse_twins(use_case: UseCase, vectors: pd.DataFrame) -> None:

@@ -5,9 +5,11 @@ from mage_platform.registry.aliases import (
     champion,
     champions,
     champions_marker,
+    lock_region,
     move_alias,
 )
 from mage_platform.registry.artifacts import fetch_artifact, sha256_of, store_artifact
+from mage_platform.registry.decisions import last_decision, record_decision
 from mage_platform.registry.versions import model_version, model_versions, register
 
 __all__ = [
@@ -16,9 +18,12 @@ __all__ = [
     "champions",
     "champions_marker",
     "fetch_artifact",
+    "last_decision",
+    "lock_region",
     "model_version",
     "model_versions",
     "move_alias",
+    "record_decision",
     "register",
     "sha256_of",
     "store_artifact",

@@ -27,6 +27,11 @@ def champions_marker(connection: Connection) -> int:
     return int(row[0])
 
 
+def lock_region(connection: Connection, use_case: str, region: str) -> None:
+    """Keep registrations and alias moves of a region waiting until the caller's transaction ends."""
+    connection.execute(QUERIES.lock_region, {"use_case": use_case, "region": region})
+
+
 def move_alias(
     connection: Connection,
     *,
@@ -46,7 +51,7 @@ def move_alias(
         ModelNotFound: There is no such version.
     """
     region_key = {"use_case": use_case, "region": region}
-    connection.execute(QUERIES.lock_region, region_key)
+    lock_region(connection, use_case, region)
     model_version(connection, use_case, region, version)
     parameters = {**region_key, "alias": alias, "version": version, "moved_by": moved_by, "reason": reason}
     present = connection.execute(QUERIES.alias_version, parameters).fetchone()

@@ -20,9 +20,12 @@ SELECT bytes FROM platform.artifacts WHERE sha256 = %(sha256)s
 -- transaction: PgBouncer would leave a session lock behind on a pooled connection.
 SELECT pg_advisory_xact_lock(hashtextextended(%(use_case)s || '/' || %(region)s, 742))
 
--- name: version_of_run
+-- name: version_of_training
+-- Of the same run (a block that was retried), or of an earlier one that had the very same rows, options and seed.
 SELECT version FROM platform.model_versions
-WHERE use_case = %(use_case)s AND region = %(region)s AND run = %(run)s
+WHERE use_case = %(use_case)s AND region = %(region)s
+  AND (run = %(run)s OR details #>> '{lineage,training_fingerprint}' = %(fingerprint)s)
+ORDER BY (run = %(run)s) DESC, version DESC LIMIT 1
 
 -- name: add_version
 INSERT INTO platform.model_versions
@@ -53,6 +56,15 @@ ORDER BY v.use_case, v.region
 -- name: champions_marker
 -- Cheap to ask every second: it changes exactly when some alias moved.
 SELECT coalesce(max(move_id), 0) FROM platform.alias_history
+
+-- name: record_decision
+INSERT INTO platform.promotion_decisions (use_case, region, version, decided_at, promoted, decision)
+VALUES (%(use_case)s, %(region)s, %(version)s, %(decided_at)s, %(promoted)s, %(decision)s)
+
+-- name: last_decision
+SELECT decision FROM platform.promotion_decisions
+WHERE use_case = %(use_case)s AND region = %(region)s AND version = %(version)s
+ORDER BY decision_id DESC LIMIT 1
 
 -- name: alias_version
 SELECT version FROM platform.model_aliases

@@ -15,33 +15,38 @@ from mage_platform.registry.artifacts import QUERIES, store_artifact
 _COLUMNS = {"use_case", "region", "algorithm", "run"}
 
 
-def register(connection: Connection, new: NewVersion, *, mojo: Path, genmodel: Path) -> ModelVersion:
+def register(
+    connection: Connection, new: NewVersion, *, mojo: Path, genmodel: Path, explainer: Path | None = None
+) -> ModelVersion:
     """Register a version with its artifacts, in the caller's transaction.
 
-    A run registers at most one version of a region: called again for the same run (a block that was retried) it
-    returns the version there is.
+    A run registers at most one version of a region, and the same training at most one for ever: called again for
+    the same run (a block that was retried) or the same training fingerprint it returns the version there is.
 
     Args:
         connection: An open connection.
         new: What is registered.
         mojo: The MOJO zip.
         genmodel: h2o-genmodel.jar of the H2O version that wrote the MOJO.
+        explainer: MOJO of the tree model kept beside it, where there is one.
     """
     region = {"use_case": new.use_case, "region": new.region}
     connection.execute(QUERIES.lock_region, region)
-    if (row := connection.execute(QUERIES.version_of_run, {**region, "run": new.run}).fetchone()) is not None:
+    known = {**region, "run": new.run, "fingerprint": new.lineage.training_fingerprint}
+    if (row := connection.execute(QUERIES.version_of_training, known).fetchone()) is not None:
         return model_version(connection, new.use_case, new.region, row[0])
     digests = {
         "mojo_sha256": store_artifact(connection, mojo, "mojo"),
         "genmodel_sha256": store_artifact(connection, genmodel, "genmodel"),
     }
-    details = new.model_dump(mode="json", exclude=_COLUMNS)
+    explainer_sha256 = store_artifact(connection, explainer, "mojo") if explainer else None
+    details = {**new.model_dump(mode="json", exclude=_COLUMNS), "explainer_sha256": explainer_sha256}
     row = connection.execute(
         QUERIES.add_version,
         {**region, **digests, "algorithm": new.algorithm, "run": new.run, "details": Jsonb(details)},
     ).fetchone()
     assert row is not None
-    return ModelVersion(**dict(new), **digests, version=row[0], registered_at=row[1])
+    return ModelVersion(**dict(new), **digests, explainer_sha256=explainer_sha256, version=row[0], registered_at=row[1])
 
 
 def model_versions(

@@ -1,71 +1,121 @@
-"""How good probabilities are, and the naive baseline they must beat."""
+"""A candidate beside everything else that could answer, on the same held-out rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
-from sklearn.metrics import average_precision_score, log_loss, roc_auc_score
+import pyarrow.compute as pc
 
-from mage_platform.contracts import BinaryMetrics
+from mage_platform.contracts import Evaluation
+from mage_platform.contracts.evaluation import CalibrationBin, Slice
+from mage_platform.contracts.metrics import Metric
+from mage_platform.training.bootstrap import Resampled, Resamples
+from mage_platform.training.held_out import CANDIDATE, NAIVE, HeldOut
+from mage_platform.training.metrics import Floats, Scored
 
-LABEL = "_label"
-# Rate of a group = (late + WEIGHT · overall rate) / (rows + WEIGHT): a group of few rows stays near the whole.
-# Additive smoothing; Micci-Barreca, SIGKDD Explorations 3(1), 2001, eq. 3 with a fixed weight.
-GROUP_WEIGHT = 20.0
-
-Floats = npt.NDArray[np.float64]
-
-
-def labels_of(table: pa.Table) -> npt.NDArray[np.int8]:
-    """The column `_label` ("0" or "1") as integers; shape (rows,)."""
-    return np.asarray(table[LABEL].to_numpy(zero_copy_only=False) == "1", dtype=np.int8)
+CALIBRATION_BINS = 10
+LEVELS_A_FEATURE = 12
+FEWEST_ROWS_A_SLICE = 30
 
 
-def binary_metrics(labels: npt.NDArray[np.int8], probabilities: Floats) -> BinaryMetrics:
-    """Metrics of the probabilities of the positive class.
+def evaluate(
+    rows: HeldOut,
+    metric: Metric,
+    *,
+    seed: int,
+    slices: Sequence[str],
+    champion: Floats | None = None,
+    champion_version: int | None = None,
+    pooled: Floats | None = None,
+) -> Evaluation:
+    """Compare a candidate with the naive baseline, the present champion and the pooled model.
 
     Args:
-        labels: 0 or 1, shape (rows,); both must occur.
-        probabilities: In [0, 1], shape (rows,).
-
-    Source:
-        AUC and average precision as scikit-learn defines them; log loss in nats, with probabilities kept
-        at least one float64 epsilon away from 0 and 1.
+        rows: The held-out rows, with what candidate and naive baseline say of them.
+        metric: The one that decides.
+        seed: Of the bootstrap.
+        slices: Features whose levels are told apart.
+        champion: What the present champion says of the same rows, in their order; None where there is none.
+        champion_version: Its version.
+        pooled: What the pooled model says of them; None where there is none.
     """
-    return BinaryMetrics(
-        auc=float(roc_auc_score(labels, probabilities)),
-        log_loss=float(log_loss(labels, probabilities, labels=[0, 1])),
-        average_precision=float(average_precision_score(labels, probabilities)),
-        rows=len(labels),
-        positive_share=float(labels.mean()),
+    resamples = Resamples.of(rows.moments, seed)
+    candidate, naive = (Resampled.of(rows.scored(name), resamples) for name in (CANDIDATE, NAIVE))
+    others = {
+        name: None if predicted is None else Resampled.of(rows.with_predictions(predicted), resamples)
+        for name, predicted in (("champion", champion), ("pooled", pooled))
+    }
+    bins = calibration(candidate.scored)
+    total = sum(each.rows for each in bins)
+    error = sum(each.rows * abs(each.predicted - each.observed) for each in bins) / total if total else None
+    return Evaluation(
+        metric=metric,
+        rows=len(rows),
+        resampled=resamples.unit,
+        resamples=resamples.count,
+        candidate=candidate.evaluated(),
+        naive=naive.evaluated(),
+        against_naive=candidate.against(naive, metric),
+        champion_version=champion_version if champion is not None else None,
+        **{name: other.evaluated() for name, other in others.items() if other},
+        **{f"against_{name}": candidate.against(other, metric) for name, other in others.items() if other},
+        calibration=bins,
+        calibration_error=error,
+        slices=slices_of(rows, metric, slices),
     )
 
 
-def naive_probabilities(train: pa.Table, test: pa.Table, columns: list[str]) -> Floats:
-    """The naive baseline: the rate of the positive class among training rows of the same group.
+def calibration(scored: Scored) -> list[CalibrationBin]:
+    """Mean prediction beside mean outcome in ten bins of about as many rows; empty for several classes.
 
-    Args:
-        train: Rows the rates come from.
-        test: Rows to predict.
-        columns: What makes a group; none predicts the overall rate. A group never seen gets the overall rate.
-
-    Returns:
-        Probabilities, shape (rows of test,).
+    Source:
+        Reliability diagram with bins of equal mass; Naeini et al., AAAI 2015.
     """
-    labels = labels_of(train)
-    overall = float(labels.mean())
-    if not columns:
-        return np.full(len(test), overall)
-    seen: dict[tuple[object, ...], tuple[int, int]] = {}
-    for key, label in zip(_keys(train, columns), labels.tolist(), strict=True):
-        rows, positives = seen.get(key, (0, 0))
-        seen[key] = (rows + 1, positives + label)
-    rates = {
-        key: (positives + GROUP_WEIGHT * overall) / (rows + GROUP_WEIGHT) for key, (rows, positives) in seen.items()
-    }
-    return np.array([rates.get(key, overall) for key in _keys(test, columns)])
+    if scored.kind == "multiclass":
+        return []
+    order = np.argsort(scored.predicted, kind="stable")
+    return [
+        CalibrationBin(
+            rows=len(part), predicted=float(scored.predicted[part].mean()), observed=float(scored.truth[part].mean())
+        )
+        for part in np.array_split(order, CALIBRATION_BINS)
+        if len(part)
+    ]
 
 
-def _keys(table: pa.Table, columns: list[str]) -> list[tuple[object, ...]]:
-    return list(zip(*(table[column].to_pylist() for column in columns), strict=True))
+def slices_of(rows: HeldOut, metric: Metric, features: Sequence[str]) -> list[Slice]:
+    """The deciding metric on the rows of each frequent level of some features, numbers in four quantile bins."""
+    candidate, naive = rows.scored(CANDIDATE), rows.scored(NAIVE)
+    slices = []
+    for feature in features:
+        column = rows.table[feature]
+        names = _levels(column)
+        counts = {level: int((names == level).sum()) for level in np.unique(names)}
+        frequent = sorted(
+            (each for each in counts if counts[each] >= FEWEST_ROWS_A_SLICE), key=lambda each: -counts[each]
+        )
+        for level in frequent[:LEVELS_A_FEATURE]:
+            mine = names == level
+            values = [_finite(each.take(mine).values()[metric]) for each in (candidate, naive)]
+            slices.append(
+                Slice(feature=feature, level=str(level), rows=counts[level], value=values[0], naive_value=values[1])
+            )
+    return slices
+
+
+def _levels(column: pa.ChunkedArray) -> np.ndarray[tuple[int], np.dtype[np.str_]]:
+    if not pa.types.is_floating(column.type):
+        return np.array(pc.fill_null(column, "missing").to_pylist(), dtype=np.str_)
+    values = column.to_numpy()
+    present = values[np.isfinite(values)]
+    edges = np.unique(np.quantile(present, [0, 0.25, 0.5, 0.75, 1])) if len(present) else np.array([0.0, 0.0])
+    place = np.clip(np.searchsorted(edges, values, side="right") - 1, 0, max(len(edges) - 2, 0))
+    names = [f"{low:g} to {high:g}" for low, high in pairwise(edges)] or [f"{edges[0]:g}"]
+    return np.where(np.isfinite(values), np.array(names)[place], "missing")
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import hashlib
 import io
+import math
 import re
 import tempfile
+import threading
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import h2o
 import numpy as np
@@ -24,14 +28,21 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from h2o.automl import H2OAutoML
-from h2o.exceptions import H2OConnectionError, H2ODependencyWarning, H2OServerError
+from h2o.exceptions import (
+    H2OConnectionError,
+    H2ODependencyWarning,
+    H2OServerError,
+    H2OTypeError,
+)
 
-from mage_platform.contracts import InputSchema, LeaderboardRow, RegionPlan
+from mage_platform.contracts import InputSchema, LeaderboardRow, RegionPlan, TargetKind
+from mage_platform.contracts.metrics import Metric
 from mage_platform.contracts.use_case import Training
 from mage_platform.errors import H2OUnavailable
 from mage_platform.settings import Settings
 
 LABEL = "_label"
+OVERRUN_SHARE, OVERRUN_SECONDS, CANCEL_SECONDS = 1.5, 60.0, 20.0
 # It advises to read frames with several threads; a leaderboard has a dozen rows.
 warnings.filterwarnings("ignore", category=H2ODependencyWarning)
 H2O_VERSION: str = h2o.__version__
@@ -54,6 +65,20 @@ def branch_prefix(plan: RegionPlan) -> str:
     return f"run_{readable}_{hashlib.sha256(exact.encode()).hexdigest()[:6]}"
 
 
+_SORT_METRICS: dict[Metric, str] = {
+    "auc": "AUC",
+    "log_loss": "logloss",
+    "average_precision": "AUCPR",
+    "accuracy": "mean_per_class_error",  # AutoML ranks by no closer relative
+    "balanced_accuracy": "mean_per_class_error",
+    "rmse": "RMSE",
+    "mae": "MAE",
+    "r2": "RMSE",
+}
+TREES = ("gbm", "xgboost", "drf")
+"""Algorithms whose MOJOs explain themselves by TreeSHAP."""
+
+
 @dataclass(frozen=True)
 class Trained:
     """What an AutoML run ended with."""
@@ -61,7 +86,18 @@ class Trained:
     leader: Any
     algorithm: str
     leaderboard: list[LeaderboardRow]
+    best_tree: Any | None
+    """The best model that can explain itself; None when there is none among them."""
     seconds: float
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The levels of the label in the order of the model's probabilities; empty for a number."""
+        return tuple(self.leader._model_json["output"]["domains"][-1] or ())
+
+
+class RegionOverran(Exception):
+    """A branch did not end within its budget; the sentence is the reason in the report."""
 
 
 @contextmanager
@@ -101,32 +137,41 @@ class Branch:
         self._models: list[str] = []
         self._frames: list[str] = []
 
-    def upload(self, part: str, table: pa.Table) -> Any:
-        """Bring a table to the server as a frame; text columns and the label become factors."""
+    def upload(self, part: str, table: pa.Table, kind: TargetKind = "binary") -> Any:
+        """Bring a table to the server as a frame; text columns, and the label of a class, become factors."""
         name = f"{self.prefix}_{part}"
         with tempfile.NamedTemporaryFile(suffix=".parquet", prefix="frame_") as file:
             pq.write_table(table, file.name, coerce_timestamps="ms", compression="snappy")
             frame = h2o.upload_file(file.name, destination_frame=name)
         self._frames.append(name)
         for column in [
-            LABEL,
+            *([LABEL] if kind != "regression" else []),
             *(c for c, f in self.schema.columns.items() if f.type in ("category", "boolean")),
         ]:
             if column in frame.columns and frame.types[column] != "enum":
                 frame[column] = frame[column].asfactor()
         return frame
 
-    def train(self, options: Training, train: Any, validate: Any, blend: Any | None) -> Trained:
-        """Run AutoML; models are ranked on the validation frame, ensembles blended on the blending frame."""
+    def train(self, options: Training, metric: Metric, train: Any, validate: Any, blend: Any | None) -> Trained:
+        """Run AutoML; models are ranked on the validation frame, ensembles blended on the blending frame.
+
+        Args:
+            options: As declared.
+            metric: By which models are ranked.
+            train: Frame trained on.
+            validate: Frame for early stopping and the leaderboard.
+            blend: Frame the ensembles learn from; None where there is none.
+        """
         clock = time.monotonic()
+        by = _SORT_METRICS[metric]
         automl = H2OAutoML(
             project_name=self.prefix,
             max_models=self.plan.maximum_models,
             max_runtime_secs=self.plan.maximum_runtime_seconds,
             seed=self.plan.seed,
             nfolds=0,
-            sort_metric="AUC",
-            stopping_metric="AUC",
+            sort_metric=by,
+            stopping_metric=by,
             stopping_rounds=options.stopping_rounds,
             stopping_tolerance=options.stopping_tolerance,
             include_algos=options.include_algorithms,
@@ -136,29 +181,96 @@ class Branch:
         frames = {"training_frame": train, "validation_frame": validate, "leaderboard_frame": validate}
         if blend is not None:
             frames["blending_frame"] = blend
-        automl.train(x=self.schema.names, y=LABEL, **frames)
+        self._within_budget(lambda: automl.train(x=self.schema.names, y=LABEL, **frames))
         board = h2o.automl.get_leaderboard(automl, extra_columns=["algo"]).as_data_frame(use_multi_thread=False)
         self._models += [str(model) for model in board["model_id"]]
         if automl.leader is None:
             raise RuntimeError("AutoML ended without any model; the H2O log says why")
-        rows = [
-            LeaderboardRow(
-                model=str(row["model_id"]).replace(self.prefix, "").strip("_"),
-                algorithm=str(row["algo"]),
-                auc=float(row["auc"]),
-                log_loss=float(row["logloss"]),
-            )
-            for row in board.to_dict(orient="records")
-        ]
-        return Trained(automl.leader, rows[0].algorithm, rows, time.monotonic() - clock)
+        records = board.to_dict(orient="records")
+        rows = [self._leaderboard_row(record) for record in records]
+        tree = next((str(each["model_id"]) for each in records if str(each["algo"]).lower() in TREES), None)
+        return Trained(
+            automl.leader, rows[0].algorithm, rows, h2o.get_model(tree) if tree else None, time.monotonic() - clock
+        )
 
-    def probabilities(self, model: Any, frame: Any) -> npt.NDArray[np.float64]:
-        """Probability of label "1" of each row of a frame; shape (rows,)."""
+    def _leaderboard_row(self, record: dict[Any, Any]) -> LeaderboardRow:
+        return LeaderboardRow(
+            model=str(record["model_id"]).replace(self.prefix, "").strip("_"),
+            algorithm=str(record["algo"]),
+            values={
+                str(name): float(value)
+                for name, value in record.items()
+                if name not in ("model_id", "algo") and value is not None and math.isfinite(float(value))
+            },
+        )
+
+    def _within_budget(self, work: Callable[[], object]) -> None:
+        """Do the work in a thread that can be left behind: H2O looks at its own budget only between models.
+
+        Raises:
+            RegionOverran: It did not end in time; its jobs are cancelled, and a server that hangs is not waited for.
+        """
+        limit = self.plan.maximum_runtime_seconds * OVERRUN_SHARE + OVERRUN_SECONDS
+        outcome: Future[object] = Future()
+
+        def run() -> None:
+            try:
+                outcome.set_result(work())
+            except BaseException as error:  # handed to the thread that waits
+                outcome.set_exception(error)
+
+        threading.Thread(target=run, name=self.prefix, daemon=True).start()
+        try:
+            outcome.result(limit)
+        except TimeoutError:
+            canceller = threading.Thread(target=self.cancel_jobs, daemon=True)
+            canceller.start()
+            canceller.join(CANCEL_SECONDS)
+            raise RegionOverran(
+                f"the training did not end within {limit:,.0f} s, its budget of "
+                f"{self.plan.maximum_runtime_seconds:,} s (training.maximum_runtime_seconds) and a margin; its jobs on "
+                "the H2O server were cancelled"
+            ) from None
+
+    def cancel_jobs(self) -> None:
+        """Cancel everything the server still does for this branch."""
+        with suppress(Exception):  # the timer's own edge: the branch has its reason already
+            for job in h2o.api("GET /3/Jobs")["jobs"]:
+                of_branch = self.prefix in f"{job['dest']['name']} {job['description']}"
+                if of_branch and job["status"] in ("CREATED", "RUNNING"):
+                    h2o.api(f"POST /3/Jobs/{quote(job['key']['name'], safe='')}/cancel")
+
+    def predictions(self, model: Any, frame: Any) -> npt.NDArray[np.float64]:
+        """What a model says of each row of a frame.
+
+        Returns:
+            Shape (rows,): the probability of label "1", or the number; of several classes shape (rows, classes).
+        """
         predicted = model.predict(frame)
         self._frames.append(predicted.frame_id)
+        columns = predicted.columns[1:] or predicted.columns
+        if len(columns) == 2:
+            columns = columns[1:]
         # Read as text and parsed by Python: H2O writes every digit, pandas' CSV reader may lose the last bit.
-        _, *lines = predicted["p1"].get_frame_data().split()
-        return np.array([float(line) for line in lines])
+        _, *lines = predicted[columns].get_frame_data().splitlines()
+        values = np.array([[float(text.strip('"')) for text in line.split(",")] for line in lines])
+        return values[:, 0] if len(columns) == 1 else values
+
+    def variable_importance(self, model: Any) -> dict[str, float]:
+        """Share of each feature, most important first; empty where the model tells none."""
+        try:
+            rows = model.varimp(use_pandas=False) or []
+        except (AttributeError, KeyError, H2OTypeError):
+            return {}
+        shares: dict[str, float] = {}
+        for row in rows:
+            # a level of a one-hot feature is written `feature.level`
+            name = str(row[0])
+            feature = name if name in self.schema.columns else name.rpartition(".")[0]
+            while feature and feature not in self.schema.columns:
+                feature = feature.rpartition(".")[0]
+            shares[feature or name] = shares.get(feature or name, 0.0) + float(row[3])
+        return dict(sorted(shares.items(), key=lambda each: -each[1]))
 
     def upload_mojo(self, mojo: Path) -> Any:
         """A registered MOJO as a model of the server, to score it on the same frame as a candidate."""

@@ -1,127 +1,182 @@
-"""Which version serves: the rule, and moving the alias by it."""
+"""Which version serves: each fresh one is held against the others on its held-out rows, then the rule decides."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
 
+import pyarrow as pa
 import structlog
 
 from mage_platform.contracts import (
-    BinaryMetrics,
+    POOLED,
     Champion,
     ModelVersion,
     PromotionDecision,
     RegionPlan,
     UseCase,
 )
-from mage_platform.contracts.use_case import Promotion
 from mage_platform.database import connect
-from mage_platform.features.training_set import training_set
+from mage_platform.features.vectors import LABEL
 from mage_platform.registry import champion as champion_of
-from mage_platform.registry import fetch_artifact, move_alias
+from mage_platform.registry import fetch_artifact, lock_region, move_alias, record_decision
 from mage_platform.settings import Settings
-from mage_platform.training.evaluation import binary_metrics, labels_of
+from mage_platform.training.evaluation import evaluate
 from mage_platform.training.h2o_server import Branch, h2o_server
+from mage_platform.training.held_out import CANDIDATE, HeldOut
+from mage_platform.training.metrics import Floats
+from mage_platform.training.promotion_rule import judge
+from mage_platform.training.registration import Registration
 
 log = structlog.get_logger()
 
 
-def decide(
-    rule: Promotion, candidate: BinaryMetrics, naive: BinaryMetrics, champion: BinaryMetrics | None
-) -> tuple[bool, str]:
-    """Whether a candidate becomes champion. Pure: everything it depends on is an argument.
-
-    The candidate must be strictly better than the naive baseline, and better than the present champion by more
-    than the rule's minimum gain, all three on the same held-out rows.
-
-    Returns:
-        The decision, and the sentence that goes into the alias history.
-    """
-    metric = rule.metric
-    ours, naive_value = getattr(candidate, metric), getattr(naive, metric)
-    sign = -1.0 if metric == "log_loss" else 1.0
-    if sign * (ours - naive_value) <= 0:
-        return False, f"{metric} {ours:.4f} does not beat the naive baseline's {naive_value:.4f}"
-    if champion is None:
-        return True, f"{metric} {ours:.4f} beats the naive baseline's {naive_value:.4f}; no champion before"
-    present = getattr(champion, metric)
-    if sign * (ours - present) <= rule.minimum_gain:
-        margin = f" by more than {rule.minimum_gain:g}" if rule.minimum_gain else ""
-        return False, f"{metric} {ours:.4f} does not beat the champion's {present:.4f}{margin}"
-    return True, (f"{metric} {ours:.4f} beats the champion's {present:.4f} and the naive baseline's {naive_value:.4f}")
-
-
 def promote(
-    settings: Settings, use_case: UseCase, versions: Sequence[ModelVersion], *, moved_by: str
+    settings: Settings, use_case: UseCase, registration: Registration, *, moved_by: str
 ) -> list[PromotionDecision]:
-    """Decide on each version and move `champion` where the rule says so.
+    """Decide on each registered version and move `champion` where the rule says so.
 
     Args:
         settings: Database and H2O server.
         use_case: Its promotion rule.
-        versions: Freshly registered versions.
+        registration: Freshly registered versions with their held-out rows.
         moved_by: Who moves, for the history.
+
+    Returns:
+        One decision for each version, each recorded beside it.
     """
-    return [_promote_one(settings, use_case, version, moved_by) for version in versions]
+    rows = {region: HeldOut.read(Path(path)) for region, path in registration.held_out.items()}
+    others = _Others(settings, use_case, rows.get(POOLED))
+    return [
+        _promote_one(settings, use_case, version, rows[version.region], others, moved_by)
+        for version in registration.versions
+    ]
 
 
-def _promote_one(settings: Settings, use_case: UseCase, version: ModelVersion, moved_by: str) -> PromotionDecision:
-    with connect(settings) as connection:
-        present = champion_of(connection, version.use_case, version.region)
-    if present is not None and present.model.version == version.version:
-        promoted, reason = True, "is the champion already"
-        metrics: BinaryMetrics | None = present.model.metrics
-    else:
-        metrics = _champion_on_same_rows(settings, use_case, version, present) if present else None
-        promoted, reason = decide(use_case.promotion, version.metrics, version.naive_metrics, metrics)
-        if promoted:
-            with connect(settings) as connection:
+def _promote_one(
+    settings: Settings, use_case: UseCase, version: ModelVersion, rows: HeldOut, others: _Others, moved_by: str
+) -> PromotionDecision:
+    while True:
+        with connect(settings) as connection:
+            present = champion_of(connection, version.use_case, version.region)
+        decision = _decide(use_case, version, rows, present, others)
+        with connect(settings) as connection:
+            # Another run may have moved the alias meanwhile: then this version was never held against that champion.
+            lock_region(connection, version.use_case, version.region)
+            if _number(champion_of(connection, version.use_case, version.region)) != _number(present):
+                continue
+            record_decision(connection, decision)
+            if decision.promoted:
                 move_alias(
                     connection,
                     use_case=version.use_case,
                     region=version.region,
                     version=version.version,
                     moved_by=moved_by,
-                    reason=reason,
+                    reason=decision.reason,
                 )
-    metric = use_case.promotion.metric
-    decision = PromotionDecision(
-        use_case=version.use_case,
-        region=version.region,
-        version=version.version,
-        promoted=promoted,
-        reason=reason,
-        metric=metric,
-        candidate_value=getattr(version.metrics, metric),
-        naive_value=getattr(version.naive_metrics, metric),
-        champion_version=present.model.version if present else None,
-        champion_value=getattr(metrics, metric) if metrics else None,
-    )
-    log.info("promotion decided", **decision.model_dump())
-    return decision
+        log.info("promotion decided", **decision.model_dump(mode="json", exclude={"evaluation", "clauses"}))
+        return decision
 
 
-def _champion_on_same_rows(
-    settings: Settings, use_case: UseCase, version: ModelVersion, present: Champion
-) -> BinaryMetrics:
-    """The present champion scored by H2O on the candidate's held-out rows."""
-    test = training_set(settings, version.use_case, version.region, use_case.input_schema, version.window)["test"]
-    with connect(settings) as connection:
-        mojo = fetch_artifact(connection, present.model.mojo_sha256, settings.state_folder / "artifacts")
-    plan = RegionPlan(
-        use_case=version.use_case,
-        region=version.region,
-        run=f"{version.run}_promotion",
-        window=version.window,
+def _number(champion: Champion | None) -> int | None:
+    return champion.model.version if champion else None
+
+
+def _decide(
+    use_case: UseCase, version: ModelVersion, rows: HeldOut, present: Champion | None, others: _Others
+) -> PromotionDecision:
+    known = {
+        "use_case": version.use_case,
+        "region": version.region,
+        "version": version.version,
+        "champion_version": _number(present),
+        "decided_at": datetime.now(UTC),
+    }
+    is_champion = present is not None and present.model.version == version.version
+    evaluation = evaluate(
+        rows,
+        use_case.deciding_metric,
         seed=version.seed,
-        maximum_models=1,
-        maximum_runtime_seconds=use_case.training.maximum_runtime_seconds,
-        labelled_rows=len(test),
+        slices=use_case.training.slices or use_case.training.naive_baseline,
+        champion=others.champion(present, rows) if present and not is_champion else None,
+        champion_version=_number(present),
+        pooled=others.pooled(version, rows),
     )
-    with h2o_server(settings):
-        branch = Branch(plan, use_case.input_schema)
-        try:
-            probabilities = branch.probabilities(branch.upload_mojo(mojo), branch.upload("test", test))
-        finally:
-            branch.remove()
-    return binary_metrics(labels_of(test), probabilities)
+    if is_champion:
+        return PromotionDecision(**known, promoted=False, reason="is the champion already", evaluation=evaluation)
+    clauses = judge(
+        use_case.promotion,
+        evaluation,
+        schema=version.input_schema,
+        champion_schema=present.model.input_schema if present else None,
+        mojo_bytes=version.mojo_bytes,
+        score_microseconds=version.score_microseconds,
+    )
+    failed = [each for each in clauses if not each.kept]
+    reason = "; ".join(f"{each.clause}: {each.sentence}" for each in failed or clauses)
+    if not present and not failed:
+        reason += "; no champion before"
+    return PromotionDecision(**known, promoted=not failed, reason=reason, clauses=clauses, evaluation=evaluation)
+
+
+class _Others:
+    """What present champions and the pooled model say of held-out rows, scored by H2O on those very rows."""
+
+    def __init__(self, settings: Settings, use_case: UseCase, pooled: HeldOut | None) -> None:
+        self._settings = settings
+        self._use_case = use_case
+        self._pooled_rows = pooled
+
+    def champion(self, present: Champion, rows: HeldOut) -> Floats:
+        """Predictions of a champion, in the order of the rows."""
+        return self._score(present.model, rows)
+
+    def pooled(self, version: ModelVersion, rows: HeldOut) -> Floats | None:
+        """Predictions of the pooled model: this run's where it trained one on these rows, else its champion's."""
+        if version.region == POOLED:
+            return None
+        if self._pooled_rows is not None and self._pooled_rows.classes == rows.classes:
+            places = self._pooled_rows.places_of(rows)
+            if places is not None:
+                return self._pooled_rows.scored(CANDIDATE).predicted[places]
+        with connect(self._settings) as connection:
+            champion = champion_of(connection, version.use_case, POOLED)
+        return self._score(champion.model, rows) if champion else None
+
+    def _score(self, model: ModelVersion, rows: HeldOut) -> Floats:
+        with connect(self._settings) as connection:
+            mojo = fetch_artifact(connection, model.mojo_sha256, self._settings.state_folder / "artifacts")
+        plan = RegionPlan(
+            use_case=model.use_case,
+            region=model.region,
+            run=f"{model.run}_promotion",
+            window=model.window,
+            seed=model.seed,
+            maximum_models=1,
+            maximum_runtime_seconds=self._use_case.training.maximum_runtime_seconds,
+            labelled_rows=len(rows),
+        )
+        with h2o_server(self._settings):
+            branch = Branch(plan, model.input_schema)
+            try:
+                frame = branch.upload("test", _as_model_wants(rows.table, model), rows.kind)
+                return branch.predictions(branch.upload_mojo(mojo), frame)
+            finally:
+                branch.remove()
+
+
+def _as_model_wants(table: pa.Table, model: ModelVersion) -> pa.Table:
+    """The model's own features; one that is no longer made is missing in every row."""
+    region = model.region_feature
+    columns = {
+        name: table["_region"] if name == region and name not in table.column_names else _column(table, name, each.type)
+        for name, each in model.input_schema.columns.items()
+    }
+    return pa.table({LABEL: table[LABEL], **columns})
+
+
+def _column(table: pa.Table, name: str, kind: str) -> pa.ChunkedArray | pa.Array:
+    if name in table.column_names:
+        return table[name]
+    return pa.nulls(len(table), pa.float64() if kind in ("integer", "number") else pa.string())

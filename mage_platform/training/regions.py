@@ -3,20 +3,38 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import structlog
 
-from mage_platform.contracts import FailedCandidate, GoodCandidate, RegionPlan, UseCase
+from mage_platform.contracts import FailedCandidate, GoodCandidate, InputSchema, Lineage, RegionPlan, UseCase
+from mage_platform.contracts.training import Explainer
+from mage_platform.database import connect
 from mage_platform.errors import PlatformError
 from mage_platform.features.training_set import PARTS, training_set
+from mage_platform.features.vectors import ENTITY_ID, EVENT_TIME, LABEL, REGION
 from mage_platform.registry import sha256_of
 from mage_platform.settings import Settings
-from mage_platform.training.evaluation import binary_metrics, labels_of, naive_probabilities
-from mage_platform.training.h2o_server import H2O_VERSION, Branch, branch_prefix, h2o_server
+from mage_platform.training.h2o_server import (
+    H2O_VERSION,
+    TREES,
+    Branch,
+    RegionOverran,
+    Trained,
+    branch_prefix,
+    h2o_server,
+)
+from mage_platform.training.held_out import CANDIDATE, NAIVE, HeldOut, held_out, truth_of
+from mage_platform.training.lineage import RowsFingerprint, lineage_of
+from mage_platform.training.metrics import metrics_of
+from mage_platform.training.naive import naive_predictions
+from mage_platform.validation.quarantine import last_report
 
 log = structlog.get_logger()
+KEYS = (ENTITY_ID, EVENT_TIME, REGION)
 
 
 class RegionUnfit(Exception):
@@ -33,31 +51,33 @@ def train_region(settings: Settings, use_case: UseCase, plan: RegionPlan) -> Goo
     clock = time.monotonic()
     try:
         candidate = _train(settings, use_case, plan)
-    except (RegionUnfit, PlatformError) as error:
+    except (RegionUnfit, RegionOverran, PlatformError) as error:
         return _failed(plan, str(error))
     except Exception as error:  # the edge of the branch: whatever happened is this region's reason
         log.exception("region failed", use_case=plan.use_case, region=plan.region)
         first = (str(error).strip().splitlines() or ["no message"])[0]
         return _failed(plan, f"{type(error).__name__}: {first}")
+    metric = use_case.deciding_metric
     log.info(
         "region trained",
         use_case=plan.use_case,
         region=plan.region,
         algorithm=candidate.algorithm,
-        auc=round(candidate.metrics.auc, 4),
-        naive_auc=round(candidate.naive_metrics.auc, 4),
+        metric=metric,
+        value=round(getattr(candidate.metrics, metric), 4),
+        naive_value=round(getattr(candidate.naive_metrics, metric), 4),
         seconds=round(time.monotonic() - clock, 1),
     )
     return candidate
 
 
-def check_fit(parts: dict[str, pa.Table], minimum_rows: int) -> None:
+def check_fit(parts: dict[str, pa.Table], use_case: UseCase) -> None:
     """Refuse parts that cannot be trained or judged on.
 
     Raises:
-        RegionUnfit: Too few training rows, an empty part, or only one class; names the part and the numbers.
+        RegionUnfit: Too few training rows, an empty part, or only one value of the target; names part and numbers.
     """
-    train = parts["train"]
+    train, minimum_rows = parts["train"], use_case.training.minimum_rows
     if len(train) < minimum_rows:
         raise RegionUnfit(
             f"only {len(train):,} labelled rows to train on, training.minimum_rows asks for {minimum_rows:,}"
@@ -67,40 +87,90 @@ def check_fit(parts: dict[str, pa.Table], minimum_rows: int) -> None:
             continue
         if not len(parts[name]):
             raise RegionUnfit(f"no labelled rows in the {name} part of the window")
-        classes = np.unique(labels_of(parts[name]))
-        if len(classes) < 2:
-            raise RegionUnfit(f"all {len(parts[name]):,} rows of the {name} part have the label {classes[0]}")
+        values = pc.unique(parts[name][LABEL])
+        # a test part of several classes may hold one of them only: that can still be told right from wrong
+        if len(values) < 2 and (name == "train" or use_case.target.kind == "binary"):
+            raise RegionUnfit(f"all {len(parts[name]):,} rows of the {name} part have the label {values[0].as_py()}")
 
 
 def _train(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandidate:
-    parts = training_set(settings, plan.use_case, plan.region, use_case.input_schema, plan.window)
-    check_fit(parts, use_case.training.minimum_rows)
+    schema = use_case.pooled_schema if plan.is_pooled else use_case.input_schema
+    parts = training_set(settings, use_case, plan.region, schema, plan.window)
+    check_fit(parts, use_case)
+    lineage = _lineage(settings, use_case, plan, schema, parts)
+    folder = settings.runs_folder / plan.run / branch_prefix(plan)
     with h2o_server(settings):
-        branch = Branch(plan, use_case.input_schema)
+        branch = Branch(plan, schema)
         try:
-            frames = {name: branch.upload(name, table) for name, table in parts.items() if len(table)}
-            trained = branch.train(use_case.training, frames["train"], frames["validate"], frames.get("blend"))
-            probabilities = branch.probabilities(trained.leader, frames["test"])
-            folder = settings.runs_folder / plan.run / branch_prefix(plan)
+            frames = {
+                name: branch.upload(name, table.drop_columns(list(KEYS)), use_case.target.kind)
+                for name, table in parts.items()
+                if len(table)
+            }
+            trained = branch.train(
+                use_case.training, use_case.deciding_metric, frames["train"], frames["validate"], frames.get("blend")
+            )
+            predicted = branch.predictions(trained.leader, frames["test"])
             mojo, genmodel = branch.export_mojo(trained.leader, folder)
+            explainer = _explainer(use_case, branch, trained, folder)
+            importance = branch.variable_importance(trained.best_tree if explainer else trained.leader)
         finally:
             branch.remove()
-    labels = labels_of(parts["test"])
-    naive = naive_probabilities(parts["train"], parts["test"], use_case.training.naive_baseline)
+    test = _held_out(use_case, parts, trained, predicted)
+    test.write(folder / "held_out.parquet")
     return GoodCandidate(
         plan=plan,
         mojo_path=str(mojo),
         mojo_sha256=sha256_of(mojo),
         genmodel_path=str(genmodel),
         genmodel_sha256=sha256_of(genmodel),
+        mojo_bytes=mojo.stat().st_size,
         algorithm=trained.algorithm,
         h2o_version=H2O_VERSION,
+        input_schema=schema,
+        region_feature=_region_feature(use_case, schema),
         rows={name: len(table) for name, table in parts.items()},
-        metrics=binary_metrics(labels, probabilities),
-        naive_metrics=binary_metrics(labels, naive),
+        metrics=metrics_of(test.scored(CANDIDATE)),
+        naive_metrics=metrics_of(test.scored(NAIVE)),
+        test_path=str(folder / "held_out.parquet"),
         leaderboard=trained.leaderboard,
+        explainer=explainer,
+        variable_importance=importance,
+        lineage=lineage,
         training_seconds=round(trained.seconds, 1),
     )
+
+
+def _region_feature(use_case: UseCase, schema: InputSchema) -> str | None:
+    added = [name for name in schema.names if name not in use_case.features.columns]
+    return added[0] if added else None
+
+
+def _lineage(
+    settings: Settings, use_case: UseCase, plan: RegionPlan, schema: InputSchema, parts: dict[str, pa.Table]
+) -> Lineage:
+    fingerprint = RowsFingerprint()
+    for name, table in parts.items():
+        fingerprint.add(name, table)
+    with connect(settings) as connection:
+        report = last_report(connection, use_case.name)
+    return lineage_of(
+        settings, use_case, plan, schema, fingerprint.hexdigest(), H2O_VERSION, report.run if report else None
+    )
+
+
+def _explainer(use_case: UseCase, branch: Branch, trained: Trained, folder: Path) -> Explainer | None:
+    if not use_case.serving.explanations or trained.algorithm.lower() in TREES or trained.best_tree is None:
+        return None
+    mojo, _ = branch.export_mojo(trained.best_tree, folder / "explainer")
+    return Explainer(algorithm=trained.best_tree.algo, mojo_path=str(mojo), mojo_sha256=sha256_of(mojo))
+
+
+def _held_out(use_case: UseCase, parts: dict[str, pa.Table], trained: Trained, predicted: Any) -> HeldOut:
+    kind, training, test = use_case.target.kind, use_case.training, parts["test"]
+    labels = truth_of(parts["train"][LABEL], kind, trained.classes)
+    naive = naive_predictions(kind, labels, len(trained.classes), parts["train"], test, training.naive_baseline)
+    return held_out(test, kind, trained.classes, {CANDIDATE: predicted, NAIVE: naive})
 
 
 def _failed(plan: RegionPlan, reason: str) -> FailedCandidate:

@@ -8,7 +8,7 @@ from pathlib import Path
 import structlog
 
 from mage_platform.contracts import FailedCandidate, GoodCandidate, ModelVersion, NewVersion, UseCase
-from mage_platform.contracts.strict import Contract
+from mage_platform.contracts.strict import Contract, Region
 from mage_platform.database import connect
 from mage_platform.errors import ArtifactCorrupt, TrainingFailed
 from mage_platform.registry import register, sha256_of
@@ -21,6 +21,10 @@ class Registration(Contract):
     """What the exporter hands on: what was registered, and which regions have nothing to register."""
 
     versions: list[ModelVersion]
+    unchanged: list[Region] = []
+    """Regions whose training came to a version that was registered before, since nothing it depends on has changed."""
+    held_out: dict[Region, str] = {}
+    """Of each region with a version, the file of its held-out rows."""
     failed: list[FailedCandidate]
 
     def raise_if_failed(self) -> None:
@@ -41,28 +45,38 @@ class Registration(Contract):
 def register_candidates(
     settings: Settings, use_case: UseCase, candidates: Sequence[GoodCandidate | FailedCandidate]
 ) -> Registration:
-    """Register every good candidate, each with its artifacts in one transaction.
+    """Register every good candidate, each with its artifacts in one transaction; one trained before is not again.
 
     Raises:
         ArtifactCorrupt: A MOJO on disk is not the one that was evaluated.
         DatabaseUnavailable: PostgreSQL did not answer; a repeated call goes on where this one stopped.
     """
-    versions = []
+    versions: list[ModelVersion] = []
+    unchanged: list[Region] = []
+    held_out: dict[Region, str] = {}
     for candidate in candidates:
         if isinstance(candidate, FailedCandidate):
             continue
         mojo, genmodel = Path(candidate.mojo_path), Path(candidate.genmodel_path)
         if not mojo.is_file() or sha256_of(mojo) != candidate.mojo_sha256:
             raise ArtifactCorrupt(f"{mojo} is missing or not the MOJO that was evaluated: train the region again")
+        explainer = Path(candidate.explainer.mojo_path) if candidate.explainer else None
         with connect(settings) as connection:
-            version = register(connection, _new_version(use_case, candidate), mojo=mojo, genmodel=genmodel)
+            version = register(
+                connection, _new_version(use_case, candidate), mojo=mojo, genmodel=genmodel, explainer=explainer
+            )
         versions.append(version)
+        held_out[version.region] = candidate.test_path
+        if version.run != candidate.plan.run:
+            unchanged.append(version.region)
+            log.info("model unchanged", use_case=version.use_case, region=version.region, version=version.version)
+            continue
         log.info(
             "model registered", use_case=version.use_case, region=version.region, version=version.version,
             mojo_bytes=mojo.stat().st_size,
         )  # fmt: skip
     failed = [candidate for candidate in candidates if isinstance(candidate, FailedCandidate)]
-    return Registration(versions=versions, failed=failed)
+    return Registration(versions=versions, unchanged=unchanged, held_out=held_out, failed=failed)
 
 
 def _new_version(use_case: UseCase, candidate: GoodCandidate) -> NewVersion:
@@ -72,7 +86,8 @@ def _new_version(use_case: UseCase, candidate: GoodCandidate) -> NewVersion:
         region=plan.region,
         algorithm=candidate.algorithm,
         target=use_case.target.column,
-        input_schema=use_case.input_schema,
+        input_schema=candidate.input_schema,
+        region_feature=candidate.region_feature,
         cache_ttl_seconds=use_case.serving.cache_ttl_seconds,
         maximum_vector_age_seconds=use_case.serving.maximum_vector_age_seconds,
         metrics=candidate.metrics,
@@ -82,5 +97,10 @@ def _new_version(use_case: UseCase, candidate: GoodCandidate) -> NewVersion:
         rows=candidate.rows,
         seed=plan.seed,
         h2o_version=candidate.h2o_version,
+        explainer_algorithm=candidate.explainer.algorithm if candidate.explainer else None,
+        mojo_bytes=candidate.mojo_bytes,
+        score_microseconds=candidate.score_microseconds,
+        variable_importance=candidate.variable_importance,
+        lineage=candidate.lineage,
         run=plan.run,
     )

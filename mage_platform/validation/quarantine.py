@@ -75,3 +75,9 @@ def last_report(connection: Connection, use_case: str) -> ValidationReport | Non
     """The newest validation report of a use case."""
     row = connection.execute(QUERIES.last_report, {"use_case": use_case}).fetchone()
     return ValidationReport.model_validate(row[0]) if row else None
+
+
+def report_of(connection: Connection, use_case: str, run: str) -> ValidationReport | None:
+    """The validation report of one run of a use case."""
+    row = connection.execute(QUERIES.report_of, {"use_case": use_case, "run": run}).fetchone()
+    return ValidationReport.model_validate(row[0]) if row else None

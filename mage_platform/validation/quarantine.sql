@@ -36,3 +36,6 @@ UPDATE platform.quarantine SET redriven_at = now() WHERE quarantine_id = ANY(%(n
 
 -- name: last_report
 SELECT report FROM platform.validation_runs WHERE use_case = %(use_case)s ORDER BY started_at DESC LIMIT 1
+
+-- name: report_of
+SELECT report FROM platform.validation_runs WHERE use_case = %(use_case)s AND run = %(run)s

@@ -26,9 +26,12 @@ from mage_platform.local.embedded import running
 from mage_platform.registry import move_alias, register
 from mage_platform.settings import PROJECT, Settings, load_settings
 from mage_platform.sources import load_rows
-from mage_platform.training.evaluation import binary_metrics, labels_of
 from mage_platform.training.h2o_server import H2O_VERSION, Branch, h2o_server
+from mage_platform.training.held_out import truth_of
+from mage_platform.training.metrics import Scored, metrics_of
+from mage_platform.training.regions import KEYS
 from mage_platform.use_cases import load_use_case
+from tests.stores.registry_samples import a_lineage
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -67,7 +70,7 @@ def table(settings: Settings, use_case: UseCase) -> dict[str, pa.Table]:
     rows = load_rows(reading, use_case, end=WINDOW.test_until)
     passed = rows[rows["wind_speed_mph"].isna() | (rows["wind_speed_mph"] < 200)]
     store_vectors(settings, use_case, build_vectors(reading, use_case, passed))
-    return training_set(settings, use_case.name, REGION, use_case.input_schema, WINDOW)
+    return training_set(settings, use_case, REGION, use_case.input_schema, WINDOW)
 
 
 def test_every_model_answers_what_h2o_predicts(
@@ -82,14 +85,17 @@ def test_every_model_answers_what_h2o_predicts(
     with h2o_server(settings):
         branch = Branch(plan, use_case.input_schema)
         try:
-            frames = {name: branch.upload(name, part) for name, part in {**table, "test": test}.items()}
-            trained = branch.train(use_case.training, frames["train"], frames["validate"], frames["blend"])
+            frames = {
+                name: branch.upload(name, part.drop_columns(list(KEYS)))
+                for name, part in {**table, "test": test}.items()
+            }
+            trained = branch.train(use_case.training, "auc", frames["train"], frames["validate"], frames["blend"])
             algorithms, differences = set(), {}
             requests = requests_of(frames["test"].get_frame_data(), use_case)
             board = h2o.automl.get_automl(branch.prefix).leaderboard.as_data_frame(use_multi_thread=False)
             for number, name in enumerate(board["model_id"], 1):
                 model = h2o.get_model(str(name))
-                expected = branch.probabilities(model, frames["test"])
+                expected = branch.predictions(model, frames["test"])
                 mojo, genmodel = branch.export_mojo(model, tmp_path / str(number))
                 serve(settings, use_case, model.algo, number, test, expected, mojo, genmodel)
                 answered = [ask(settings, row) for row in requests]
@@ -109,11 +115,12 @@ def serve(
     expected: np.ndarray[Any, np.dtype[np.float64]], mojo: Path, genmodel: Path,
 ) -> None:  # fmt: skip
     """Register a model, make it the champion, and wait until the sidecar serves it."""
-    metrics = binary_metrics(labels_of(test), expected)
+    metrics = metrics_of(Scored("binary", truth_of(test["_label"], "binary", ()), expected))
     new = NewVersion(
         use_case=use_case.name, region=REGION, algorithm=algorithm, target="late",
         input_schema=use_case.input_schema, cache_ttl_seconds=60, metrics=metrics, naive_metrics=metrics,
         leaderboard=[], window=WINDOW, rows={"test": ROWS}, seed=1, h2o_version=H2O_VERSION, run=f"parity_{number}",
+        mojo_bytes=mojo.stat().st_size, lineage=a_lineage(f"parity {number}"),
     )  # fmt: skip
     with connect(settings) as connection:
         version = register(connection, new, mojo=mojo, genmodel=genmodel).version

@@ -20,6 +20,7 @@ from mage_platform.database import connect
 from mage_platform.local.surroundings import platform_environment
 from mage_platform.registry import move_alias, register
 from mage_platform.settings import PROJECT, Settings
+from tests.stores.registry_samples import a_lineage
 
 INTERPRETER = PROJECT / ".venv-serving" / "bin" / "python"
 ENTITY = "7cf06540-e6e0-54cb-8483-c525c4b50d97"
@@ -89,6 +90,8 @@ def registered(
         rows={"train": 2000},
         seed=1,
         h2o_version="3.46.0.11",
+        mojo_bytes=trained.mojo(model).stat().st_size,
+        lineage=a_lineage(f"{run}/{use_case}/{region}/{model}"),
         run=run,
     )
     with connect(settings) as connection:

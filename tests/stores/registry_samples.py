@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime
 
 from mage_platform.contracts import (
@@ -9,9 +10,21 @@ from mage_platform.contracts import (
     FeatureColumn,
     InputSchema,
     LeaderboardRow,
+    Lineage,
     NewVersion,
     TrainingWindow,
 )
+
+
+def a_lineage(training: str) -> Lineage:
+    """The origin of a training; trainings of different names are different ones."""
+    fingerprint = hashlib.sha256(training.encode()).hexdigest()
+    return Lineage(
+        rows_fingerprint=fingerprint,
+        training_fingerprint=fingerprint,
+        maximum_models=1,
+        declaration_sha256=fingerprint,
+    )
 
 
 def a_version(run: str = "1", region: str = "Bern", auc: float = 0.7) -> NewVersion:
@@ -27,10 +40,12 @@ def a_version(run: str = "1", region: str = "Bern", auc: float = 0.7) -> NewVers
         cache_ttl_seconds=60,
         metrics=metrics,
         naive_metrics=metrics.model_copy(update={"auc": 0.6}),
-        leaderboard=[LeaderboardRow(model="GBM_1", algorithm="GBM", auc=0.71, log_loss=0.49)],
+        leaderboard=[LeaderboardRow(model="GBM_1", algorithm="GBM", values={"auc": 0.71, "logloss": 0.49})],
         window=TrainingWindow(train_until=day[0], validate_until=day[1], blend_until=day[2], test_until=day[3]),
         rows={"train": 300, "validate": 50, "blend": 40, "test": 80},
         seed=7,
         h2o_version="3.46.0.11",
+        mojo_bytes=1000,
+        lineage=a_lineage(f"{run}/{region}"),
         run=run,
     )

@@ -125,11 +125,14 @@ def test_a_label_joins_the_newest_vector_not_after_it(settings: Settings, use_ca
             [entity_id_of("rides", ["x"]), noon, noon + timedelta(hours=3)],
         )
         assert labelled_rows_by_region(connection, "rides", window) == {"Bern": 1}
-    parts = training_set(settings, "rides", "Bern", use_case.input_schema, window)
+    parts = training_set(settings, use_case, "Bern", use_case.input_schema, window)
     assert {name: len(table) for name, table in parts.items()} == {"train": 1, "validate": 0, "blend": 0, "test": 0}
     assert parts["train"].to_pylist() == [
-        {"_label": "1", "hour": 2.0, "carrier": "a", "rain_millimetres": None, "is_weekend": "true"}
-    ]
+        {
+            "_entity_id": entity_id_of("rides", ["x"]).bytes, "_event_time": noon, "_region": "Bern",
+            "_label": "1", "hour": 2.0, "carrier": "a", "rain_millimetres": None, "is_weekend": "true",
+        }
+    ]  # fmt: skip
 
 
 def test_a_label_not_yet_known_at_the_end_of_its_part_is_left_out(
@@ -141,13 +144,13 @@ def test_a_label_not_yet_known_at_the_end_of_its_part_is_left_out(
     end = pd.Timestamp(window.train_until)
     bern = vectors[vectors["_region"] == "Bern"]
     expected = ((bern["_event_time"] < end) & (bern["_known_at"] <= end)).sum()
-    parts = training_set(settings, "rides", "Bern", use_case.input_schema, window)
+    parts = training_set(settings, use_case, "Bern", use_case.input_schema, window)
     assert len(parts["train"]) == expected
 
     # ten minutes after a booking whose outcome is known after forty
     end = bern["_event_time"].iloc[100] + timedelta(minutes=10)
     shifted = TrainingWindow(**{**window.model_dump(), "train_until": end})
-    parts = training_set(settings, "rides", "Bern", use_case.input_schema, shifted)
+    parts = training_set(settings, use_case, "Bern", use_case.input_schema, shifted)
     assert (bern["_event_time"] < end).sum() == 101
     assert len(parts["train"]) == 100
 
@@ -162,5 +165,5 @@ def test_everything_works_through_pgbouncer(
     vectors = build_vectors(settings, use_case, load_rows(settings, use_case))
     with connect(settings) as connection:
         assert ingest(connection, use_case, vectors).vectors == 1200
-    parts = training_set(settings, "rides", "Bern", use_case.input_schema, use_case.training.window)
+    parts = training_set(settings, use_case, "Bern", use_case.input_schema, use_case.training.window)
     assert sum(map(len, parts.values())) > 300
