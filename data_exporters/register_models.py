@@ -11,7 +11,7 @@ if "data_exporter" not in globals():
 
 
 @data_exporter
-def register_models(candidates: list[dict[str, Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
+def register_models(children: list[list[dict[str, Any]]], *args: Any, **kwargs: Any) -> dict[str, Any]:
     block = BlockRun.of(kwargs)
-    parsed = [parse_candidate(candidate) for candidate in candidates]
+    parsed = [parse_candidate(candidate) for candidates in children for candidate in candidates]
     return to_primitives(register_candidates(block.settings, block.use_case, parsed))

@@ -144,8 +144,14 @@ class SidecarSettings(_Group):
 class TrainingSettings(_Group):
     """How the fan-out uses the machine."""
 
-    parallel_regions: Annotated[int, Field(ge=1, le=64)] = 3
-    """Regions trained side by side on the H2O server."""
+    parallel_regions: Annotated[int, Field(ge=1, le=64)] = max(2, (os.cpu_count() or 1) + 1)
+    """Children of the fan-out that work side by side on the H2O server; one more than it has cores keeps it busy while
+    another reads. Each wants about a GiB of its heap: set less where there is less."""
+    small_region_rows: Annotated[int, Field(ge=0)] = 5_000
+    """Regions with fewer labelled rows share a child of the fan-out, when there are more of them than work side by
+    side."""
+    regions_a_child: Annotated[int, Field(ge=1, le=1_000)] = 25
+    """Most small regions of one child."""
 
 
 class Settings(BaseSettings):

@@ -1,16 +1,17 @@
-"""The dynamic child: one region's AutoML run. It hands back a candidate or a reason, and never raises."""
+"""The dynamic child: AutoML runs of its regions. It hands back candidates or reasons, and never raises."""
 
 from typing import Any
 
 from mage_platform.blocks import BlockRun, to_primitives
-from mage_platform.contracts import RegionPlan
-from mage_platform.training import regions
+from mage_platform.contracts import RegionBatch
+from mage_platform.training.batches import train_batch
 
 if "transformer" not in globals():
     from mage_ai.data_preparation.decorators import transformer
 
 
 @transformer
-def train_region(plan: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
+def train_region(batch: dict[str, Any], *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
     block = BlockRun.of(kwargs)
-    return to_primitives(regions.train_region(block.settings, block.use_case, RegionPlan.model_validate(plan)))
+    candidates = train_batch(block.settings, block.use_case, RegionBatch.model_validate(batch))
+    return [to_primitives(candidate) for candidate in candidates]

@@ -15,6 +15,7 @@ from mage_platform.contracts.training import (
     GoodCandidate,
     LeaderboardRow,
     Lineage,
+    RegionBatch,
     RegionPlan,
     TrainingWindow,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "PredictResponse",
     "PromotionDecision",
     "QuarantinedRow",
+    "RegionBatch",
     "RegionPlan",
     "RegressionMetrics",
     "TargetKind",

@@ -61,6 +61,12 @@ class RegionPlan(Contract):
         return self.region == POOLED
 
 
+class RegionBatch(Contract):
+    """What one child of the fan-out trains: a large region, or several small ones."""
+
+    plans: list[RegionPlan] = Field(..., min_length=1)
+
+
 class LeaderboardRow(Contract):
     """One model of the AutoML run, as ranked on the validation rows."""
 

@@ -51,6 +51,7 @@ def mage_environment(settings: Settings, passwords: Passwords) -> dict[str, str]
         "MAGE_DATA_DIR": data,
         "MAGE_REPO_PATH": str(PROJECT),
         "SCHEDULER_TRIGGER_INTERVAL": SCHEDULER_SECONDS,
+        "CONCURRENCY_CONFIG_BLOCK_RUN_LIMIT": str(settings.training.parallel_regions),
         "REQUIRE_USER_AUTHENTICATION": "1",
         "DEFAULT_OWNER_EMAIL": settings.mage.owner_email,
         "DEFAULT_OWNER_USERNAME": OWNER,

@@ -75,9 +75,12 @@ def test_training_fans_out_by_a_dynamic_block_whose_child_is_reduced() -> None:
     assert blocks["train_region"]["upstream_blocks"] == ["plan_regions"]
 
 
-def test_the_child_hands_back_a_reason_when_the_database_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_hands_back_a_reason_when_the_database_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """A child that raised would have its siblings killed by Mage."""
     monkeypatch.setenv("PLATFORM_DATABASE__PORT", "1")
+    monkeypatch.setenv("PLATFORM_STATE_FOLDER", str(tmp_path))
     use_case = read_declaration(PROJECT / "use_cases/flight_delays/use_case.yaml")
     plan = RegionPlan(
         use_case=use_case.name,
@@ -90,7 +93,7 @@ def test_the_child_hands_back_a_reason_when_the_database_is_gone(monkeypatch: py
         labelled_rows=1,
     )
     train_region = load_block(PROJECT / "transformers/train_region.py")
-    outcome = train_region(plan.model_dump(mode="json"), use_case=use_case.name)
+    (outcome,) = train_region({"plans": [plan.model_dump(mode="json")]}, use_case=use_case.name)
     failed = FailedCandidate.model_validate(outcome)
     assert failed.plan == plan
     assert "flight_delays/JFK" in failed.reason

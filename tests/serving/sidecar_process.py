@@ -68,8 +68,9 @@ def registered(
     model: str,
     run: str = "run_1",
     maximum_vector_age_seconds: int | None = None,
+    **more: Any,
 ) -> int:
-    """Register one of the trained models; returns its version."""
+    """Register one of the trained models, with further fields of the version; returns its number."""
     new = NewVersion(
         use_case=use_case,
         region=region,
@@ -93,7 +94,7 @@ def registered(
         mojo_bytes=trained.mojo(model).stat().st_size,
         lineage=a_lineage(f"{run}/{use_case}/{region}/{model}"),
         run=run,
-    )
+    ).model_copy(update=more)
     with connect(settings) as connection:
         return register(connection, new, mojo=trained.mojo(model), genmodel=trained.genmodel).version
 

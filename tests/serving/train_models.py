@@ -27,7 +27,8 @@ from h2o.estimators import (
 from mage_platform.local.java import find_java
 
 CARRIERS = ["AA", "B6", "DL", "UA", "WN"]
-FACTORS = ["carrier", "gate", "weekend", "late"]
+FACTORS = ["carrier", "gate", "weekend", "late", "band"]
+FEATURES = ["month", "distance", "temperature", "carrier", "gate", "weekend", "terminals"]
 
 
 def rows(count: int, seed: int) -> pd.DataFrame:
@@ -55,6 +56,8 @@ def rows(count: int, seed: int) -> pd.DataFrame:
         + (frame["gate"] == "4") * 0.8
         - frame["weekend"] * 0.7
     )
+    frame["minutes"] = np.round(10 * push + random.normal(0, 3, count), 1)
+    frame["band"] = np.array(["early", "on time", "late"])[np.digitize(push, [-0.5, 0.5])]
     frame["late"] = (random.random(count) < 1 / (1 + np.exp(-push))).astype(int).astype(str)
     return frame
 
@@ -69,7 +72,7 @@ def _as_vectors(frame: Any, folder: Path) -> list[dict[str, Any]]:
     h2o.download_csv(frame, str(path))
     with path.open() as file:
         read = list(csv.DictReader(file))
-    return [{name: _value(name, text) for name, text in row.items() if name != "late"} for row in read]
+    return [{name: _value(name, row[name]) for name in FEATURES} for row in read]
 
 
 def _value(name: str, text: str) -> Any:
@@ -91,6 +94,16 @@ def _upload(frame: pd.DataFrame, folder: Path, name: str) -> Any:
     return uploaded
 
 
+def _answer(row: dict[str, str]) -> dict[str, Any]:
+    """As the sidecar should give it: of a number the number alone, of a class its probabilities beside it."""
+    predicted = row.pop("predict")
+    if not row:
+        return {"prediction": float(predicted), "probabilities": None}
+    # H2O puts a p before a class whose name is a number
+    names = {name.removeprefix("p") if name in ("p0", "p1") else name: float(value) for name, value in row.items()}
+    return {"prediction": predicted, "probabilities": names}
+
+
 def _train(folder: Path) -> None:
     train = _upload(rows(2000, seed=1), folder, "train")
     unseen = rows(1500, seed=2)
@@ -102,18 +115,18 @@ def _train(folder: Path) -> None:
         "gbm_two": H2OGradientBoostingEstimator(ntrees=20, max_depth=4, seed=2),
         "glm": H2OGeneralizedLinearEstimator(family="binomial", seed=1),
         "xgboost": H2OXGBoostEstimator(ntrees=10, max_depth=4, seed=1),
+        "three_classes": H2OGradientBoostingEstimator(ntrees=10, max_depth=4, seed=1),
+        "number": H2OGradientBoostingEstimator(ntrees=20, max_depth=4, seed=1),
     }
+    targets = {"three_classes": "band", "number": "minutes"}
     for name, model in models.items():
-        model.train(y="late", training_frame=train)
+        model.train(x=FEATURES, y=targets.get(name, "late"), training_frame=train)
         model.download_mojo(path=str(folder / f"{name}.zip"))
         predicted = folder / f"{name}.csv"
         h2o.download_csv(model.predict(test), str(predicted))
         with predicted.open() as file:
             # Not through pandas, whose reader of decimal numbers may be off in the last bit.
-            answers = [
-                {"prediction": row["predict"], "probabilities": {"0": float(row["p0"]), "1": float(row["p1"])}}
-                for row in csv.DictReader(file)
-            ]
+            answers = [_answer(row) for row in csv.DictReader(file)]
         (folder / f"{name}.json").write_text(json.dumps(answers))
     jar = folder / "jar"
     jar.mkdir()
