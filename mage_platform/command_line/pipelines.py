@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,8 +14,9 @@ from rich.console import Console
 from mage_platform.blocks import PipelineVariables
 from mage_platform.command_line.output import json_option, print_json
 from mage_platform.command_line.surroundings import present_settings
-from mage_platform.errors import ContractViolated, PipelineFailed
+from mage_platform.errors import ContractViolated, PipelineFailed, ServiceFailed
 from mage_platform.local.embedded import running
+from mage_platform.local.java import find_java
 from mage_platform.local.lookup import find_running
 from mage_platform.local.mage import mage_environment
 from mage_platform.local.passwords import keep_passwords
@@ -84,9 +86,24 @@ def mage_address(settings: Settings) -> MageAddress:
         email=settings.mage.owner_email,
         password=passwords.mage_owner.get_secret_value(),
         project=PROJECT,
-        environment={**os.environ, **block_environment(settings), **mage_environment(settings, passwords)},
+        environment={
+            **os.environ,
+            **_java_home(),
+            **block_environment(settings),
+            **mage_environment(settings, passwords),
+        },
         log_file=settings.state_folder / "logs" / "headless.log",
     )
+
+
+def _java_home() -> dict[str, str]:
+    """Where blocks find a Java when none is installed: the one that came with the environment."""
+    if os.environ.get("JAVA_HOME") or shutil.which("java"):
+        return {}
+    try:
+        return {"JAVA_HOME": str(find_java().home)}
+    except ServiceFailed:  # only the timing of scores wants it
+        return {}
 
 
 def raise_if_failed(result: RunResult) -> None:

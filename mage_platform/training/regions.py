@@ -31,6 +31,7 @@ from mage_platform.training.held_out import CANDIDATE, NAIVE, HeldOut, held_out,
 from mage_platform.training.lineage import RowsFingerprint, lineage_of
 from mage_platform.training.metrics import metrics_of
 from mage_platform.training.naive import naive_predictions
+from mage_platform.training.score_time import score_microseconds
 from mage_platform.validation.quarantine import last_report
 
 log = structlog.get_logger()
@@ -133,6 +134,7 @@ def _train(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandi
         metrics=metrics_of(test.scored(CANDIDATE)),
         naive_metrics=metrics_of(test.scored(NAIVE)),
         test_path=str(folder / "held_out.parquet"),
+        score_microseconds=score_microseconds(mojo, genmodel, parts["test"].select(schema.names)),
         leaderboard=trained.leaderboard,
         explainer=explainer,
         variable_importance=importance,

@@ -37,9 +37,15 @@ class Registration(Contract):
             return
         lines = [f"{len(self.failed)} of {len(self.failed) + len(self.versions)} regions failed:"]
         lines += [f"  {failed.plan.region}: {failed.reason}" for failed in self.failed]
-        good = ", ".join(f"{version.region} (version {version.version})" for version in self.versions)
-        lines.append(f"Registered all the same: {good or 'none'}")
+        fresh = [version for version in self.versions if version.region not in self.unchanged]
+        lines.append(f"Registered all the same: {_names(fresh) or 'none'}")
+        if self.unchanged:
+            lines.append(f"Nothing changed for: {_names([each for each in self.versions if each not in fresh])}")
         raise TrainingFailed("\n".join(lines), regions=[failed.plan.region for failed in self.failed])
+
+
+def _names(versions: Sequence[ModelVersion]) -> str:
+    return ", ".join(f"{version.region} (version {version.version})" for version in versions)
 
 
 def register_candidates(

@@ -9,18 +9,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from mage_platform.contracts import entity_id_of
+from mage_platform.contracts import POOLED, NewVersion, entity_id_of
 from mage_platform.database import connect
 from mage_platform.local.embedded import running
 from mage_platform.local.surroundings import block_environment
-from mage_platform.registry import champions, model_versions
+from mage_platform.registry import champions, fetch_artifact, model_version, model_versions, register
 from mage_platform.settings import PROJECT, Settings, load_settings
 from tests import demo_use_case as demo
+from tests.stores.registry_samples import a_lineage
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
@@ -78,15 +80,15 @@ def test_every_row_is_stored_or_in_quarantine(settings: Settings, ingested: dict
     assert {reason["column"] for row in listed["rows"] for reason in row["reasons"]} == {"carrier", "rain_millimetres"}
 
 
-def test_the_fan_out_trains_one_child_for_each_region(trained: dict[str, Any]) -> None:
+def test_the_fan_out_trains_one_child_for_each_region_and_one_for_all_together(trained: dict[str, Any]) -> None:
     children = {block["child"] for block in trained["blocks"] if block["block"] == "train_region" and block["child"]}
-    assert {child.casefold() for child in children} == {f"train_{city}".casefold() for city in demo.CITIES}
+    assert {child.casefold() for child in children} == {f"train_{city}".casefold() for city in (POOLED, *demo.CITIES)}
 
 
 def test_each_region_has_a_champion_that_beats_the_naive_baseline(settings: Settings, trained: dict[str, Any]) -> None:
     with connect(settings) as connection:
         serving = champions(connection)
-    assert [each.model.region for each in serving] == list(demo.CITIES)
+    assert [each.model.region for each in serving] == [POOLED, *demo.CITIES]
     for each in serving:
         assert each.model.metrics.auc > each.model.naive_metrics.auc
         assert each.model.rows["test"] == each.model.metrics.rows
@@ -136,20 +138,56 @@ def test_a_failed_region_fails_the_run_by_name_and_the_others_are_registered(
     with connect(settings) as connection:
         versions = {(each.region, each.version) for each in model_versions(connection)}
         serving = {each.model.region: each.model.version for each in champions(connection)}
-    assert versions == {("Bern", 1), ("Bern", 2), ("Genève", 1), ("Zürich", 1), ("Zürich", 2)}
-    # the same rows and seed give the same model, which does not beat the champion it equals
-    assert serving == {"Bern": 1, "Genève": 1, "Zürich": 1}
+    assert "Nothing changed for: Bern (version 1), Zürich (version 1)" in done.stderr
+    # the same rows, options and seed are the same training, which is registered once
+    assert versions == {(region, 1) for region in (POOLED, *demo.CITIES)}
+    assert serving == dict.fromkeys((POOLED, *demo.CITIES), 1)
 
 
-def test_the_same_plan_trained_twice_scores_the_same(settings: Settings, trained: dict[str, Any]) -> None:
-    with connect(settings) as connection:
-        versions = model_versions(connection, region="Bern")
-    assert len({(each.metrics.auc, each.metrics.log_loss) for each in versions}) == 1
+def test_a_region_without_a_model_is_answered_by_the_pooled_one(settings: Settings, trained: dict[str, Any]) -> None:
+    entity = str(entity_id_of(demo.NAME, ["Bern-3"]))
+    stored = json.loads(command(settings, "features", "get", entity, "--json").stdout)
+    request = {
+        "use_case": demo.NAME, "region": "Atlantis", "entity_id": entity, "features": stored["vector"]["features"]
+    }  # fmt: skip
+    assert served(settings, POOLED)["model"]["version"] == 1
+    answer = httpx.post(f"{settings.sidecar.url}/v1/predict", json=request).json()
+    assert (answer["model"]["region"], answer["fallback"]) == (POOLED, True)
+
+
+def test_a_version_shows_its_decision_lineage_and_validation(settings: Settings, trained: dict[str, Any]) -> None:
+    shown = json.loads(command(settings, "models", "show", demo.NAME, "Bern", "--json").stdout)
+    assert shown["decision"]["promoted"] is True
+    assert [clause["clause"] for clause in shown["decision"]["clauses"]] == ["beats_naive"]
+    assert shown["decision"]["evaluation"]["pooled"]["metrics"]["rows"] == shown["model"]["metrics"]["rows"]
+    assert (shown["validation"]["rows"], shown["validation"]["quarantined"]) == (1200, 3)
+    lineage = shown["model"]["lineage"]
+    assert (
+        lineage["code_commit"] == subprocess.check_output(["git", "rev-parse", "HEAD"], cwd=PROJECT, text=True).strip()
+    )
+    printed = command(settings, "models", "show", demo.NAME, "Bern").stdout
+    for part in (
+        "decision: promoted",
+        "naive baseline",
+        "pooled model",
+        "1,197 of 1,200 rows passed",
+        lineage["rows_fingerprint"],
+    ):
+        assert part in printed
 
 
 def test_a_promotion_by_hand_is_served_and_a_rollback_gives_it_back(
-    settings: Settings, trained: dict[str, Any]
+    settings: Settings, trained: dict[str, Any], tmp_path: Path
 ) -> None:
+    with connect(settings) as connection:
+        first = model_version(connection, demo.NAME, "Bern", 1)
+        mojo = fetch_artifact(connection, first.mojo_sha256, tmp_path)
+        genmodel = fetch_artifact(connection, first.genmodel_sha256, tmp_path, suffix=".jar")
+        fields = {name: getattr(first, name) for name in NewVersion.model_fields}
+        again = NewVersion(**{**fields, "run": "another", "seed": 8, "lineage": a_lineage("another")})
+        assert register(connection, again, mojo=mojo, genmodel=genmodel).version == 2
+    told = json.loads(command(settings, "models", "diff", demo.NAME, "Bern", "1", "2", "--json").stdout)
+    assert {"what": "seed", "1": 7, "2": 8} in told
     assert command(settings, "models", "promote", demo.NAME, "Bern", "2", "--reason", "a test").returncode == 0
     deadline = time.monotonic() + 30
     while served(settings, "Bern")["model"]["version"] != 2:

@@ -9,8 +9,8 @@ from pathlib import Path
 import h2o
 import pytest
 
+from mage_platform.compiled_java import CompiledJava, compiled_java
 from mage_platform.settings import PROJECT
-from serving.java import build
 from tests.serving.sidecar_process import INTERPRETER, Trained
 
 HEAVY = ["h2o", "pandas", "mage_ai", "great_expectations", "sklearn", "pyarrow", "sqlalchemy"]
@@ -30,15 +30,20 @@ print([name for name in {HEAVY} if name in sys.modules or find_spec(name)])
     assert done.stdout.strip() == "[]"
 
 
-def test_the_jar_was_compiled_from_this_source() -> None:
-    assert build.recorded_sha256() == build.source_sha256(), "run python -m serving.java.build"
+@pytest.mark.parametrize("program", compiled_java(), ids=lambda program: program.source.stem)
+def test_a_jar_was_compiled_from_its_source(program: CompiledJava) -> None:
+    assert program.recorded_sha256() == program.source_sha256(), "run python -m mage_platform.compiled_java"
 
 
 @pytest.mark.skipif(shutil.which("javac") is None, reason="needs javac")
-def test_compiling_the_source_gives_the_class_in_the_jar(tmp_path: Path) -> None:
+@pytest.mark.parametrize("program", compiled_java(), ids=lambda program: program.source.stem)
+def test_compiling_a_source_gives_the_class_in_its_jar(program: CompiledJava) -> None:
     server = Path(h2o.__file__).parent / "backend" / "bin" / "h2o.jar"
-    again = build.build(server, tmp_path / "again.jar")
-    assert build.class_bytes(again) == build.class_bytes()
+    assert program.compile(server) == program.class_bytes()
+
+
+def test_both_programs_are_known() -> None:
+    assert sorted(program.source.stem for program in compiled_java()) == ["BatchScorer", "ScoreTimer"]
 
 
 @pytest.mark.integration
