@@ -5,7 +5,7 @@ VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 
 # One line a command and no shell in between: Ctrl-C and kill reach the program, which then stops everything in order.
-.PHONY: help run test check lock clean reset bench bench-features bench-serving
+.PHONY: help run test check lock clean reset bench bench-features bench-serving bench-training
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
@@ -37,6 +37,10 @@ bench-serving: ## predictions a second beside a constant answer, with the JFK ch
 	@$(BOOTSTRAP) run
 	@$(VENV)/python -m benchmarks.champion flight_delays JFK .platform/bench
 	@.venv-serving/bin/python -m benchmarks.serving .platform/bench $(ARGUMENTS)
+
+bench-training: ## training through Mage beside the same H2O calls in a plain script; 3, 30, 300 regions
+	@$(BOOTSTRAP) test
+	@$(VENV)/python -m benchmarks.training $(ARGUMENTS)
 
 lock: ## resolve requirements*.in into the locked, hashed requirements (UPGRADE=1: newest versions)
 	@$(BOOTSTRAP) lock $(if $(UPGRADE),--upgrade)
