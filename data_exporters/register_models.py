@@ -3,7 +3,7 @@
 from typing import Any
 
 from mage_platform.blocks import BlockRun, to_primitives
-from mage_platform.contracts.training import parse_candidate
+from mage_platform.contracts import BatchOutcome
 from mage_platform.training.registration import register_candidates
 
 if "data_exporter" not in globals():
@@ -11,7 +11,8 @@ if "data_exporter" not in globals():
 
 
 @data_exporter
-def register_models(children: list[list[dict[str, Any]]], *args: Any, **kwargs: Any) -> dict[str, Any]:
+def register_models(outcomes: list[dict[str, Any]], *args: Any, **kwargs: Any) -> dict[str, Any]:
     block = BlockRun.of(kwargs)
-    parsed = [parse_candidate(candidate) for candidates in children for candidate in candidates]
-    return to_primitives(register_candidates(block.settings, block.use_case, parsed))
+    batches = [BatchOutcome.model_validate(outcome) for outcome in outcomes]
+    candidates = [candidate for batch in batches for candidate in batch.candidates]
+    return to_primitives(register_candidates(block.settings, block.use_case, candidates))

@@ -11,7 +11,6 @@ if "transformer" not in globals():
 
 
 @transformer
-def train_region(batch: dict[str, Any], *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+def train_region(batch: dict[str, Any], *args: Any, **kwargs: Any) -> dict[str, Any]:
     block = BlockRun.of(kwargs)
-    candidates = train_batch(block.settings, block.use_case, RegionBatch.model_validate(batch))
-    return [to_primitives(candidate) for candidate in candidates]
+    return to_primitives(train_batch(block.settings, block.use_case, RegionBatch.model_validate(batch)))

@@ -10,6 +10,7 @@ from mage_platform.contracts.models import AliasMove, Champion, ModelReference, 
 from mage_platform.contracts.prediction import PredictRequest, PredictResponse
 from mage_platform.contracts.strict import POOLED
 from mage_platform.contracts.training import (
+    BatchOutcome,
     Candidate,
     FailedCandidate,
     GoodCandidate,
@@ -25,6 +26,7 @@ from mage_platform.contracts.validation import BrokenExpectation, QuarantinedRow
 __all__ = [
     "POOLED",
     "AliasMove",
+    "BatchOutcome",
     "BinaryMetrics",
     "BrokenExpectation",
     "Candidate",

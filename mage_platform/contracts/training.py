@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, TypeAdapter, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from mage_platform.contracts.features import InputSchema
 from mage_platform.contracts.metrics import Metrics
@@ -147,11 +147,10 @@ class FailedCandidate(Contract):
 
 
 Candidate = Annotated[GoodCandidate | FailedCandidate, Field(discriminator="status")]
-"""What one branch of the fan-out hands back."""
-
-_candidate: TypeAdapter[GoodCandidate | FailedCandidate] = TypeAdapter(Candidate)
+"""What one branch of the fan-out ends with."""
 
 
-def parse_candidate(data: Any) -> GoodCandidate | FailedCandidate:
-    """Candidate from the JSON primitives that crossed from a branch to the exporter."""
-    return _candidate.validate_python(data)
+class BatchOutcome(Contract):
+    """What one child of the fan-out hands back: an outcome of each of its plans, in their order."""
+
+    candidates: list[Candidate]

@@ -14,7 +14,7 @@ from pathlib import Path
 import structlog
 from pydantic import ValidationError
 
-from mage_platform.contracts import FailedCandidate, GoodCandidate, RegionBatch, RegionPlan, UseCase
+from mage_platform.contracts import BatchOutcome, FailedCandidate, GoodCandidate, RegionBatch, RegionPlan, UseCase
 from mage_platform.settings import Settings, TrainingSettings
 from mage_platform.training.h2o_server import branch_prefix
 from mage_platform.training.regions import train_region
@@ -45,13 +45,13 @@ def child_name(batch: RegionBatch) -> str:
     return f"train_{first}" if len(batch.plans) == 1 else f"train_{first}_and_{len(batch.plans) - 1}_more"
 
 
-def train_batch(settings: Settings, use_case: UseCase, batch: RegionBatch) -> list[GoodCandidate | FailedCandidate]:
+def train_batch(settings: Settings, use_case: UseCase, batch: RegionBatch) -> BatchOutcome:
     """Train the regions of one child, one after the other.
 
     Returns:
         For each a candidate or the reason why there is none, in their order. Never raises.
     """
-    return [_once(settings, use_case, plan) for plan in batch.plans]
+    return BatchOutcome(candidates=[_once(settings, use_case, plan) for plan in batch.plans])
 
 
 def _once(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandidate | FailedCandidate:

@@ -21,21 +21,20 @@ class RowsFingerprint:
     """SHA-256 over the values of rows as they pass by, whatever batches they come in."""
 
     def __init__(self) -> None:
-        self._digests: dict[tuple[str, str], Any] = {}
+        # gaps, lengths and values apart, so that where a batch ends does not matter
+        self._digests: dict[tuple[str, str, int], Any] = {}
 
     def add(self, part: str, rows: pa.Table | pa.RecordBatch) -> None:
         """Take rows of a part into account, in their order."""
         for name in rows.schema.names:
-            digest = self._digests.setdefault((part, name), hashlib.sha256())
             column = rows[name]
             for chunk in column.chunks if isinstance(column, pa.ChunkedArray) else [column]:
-                for block in _plain(chunk):
-                    digest.update(block)
+                for place, block in enumerate(_plain(chunk)):
+                    self._digests.setdefault((part, name, place), hashlib.sha256()).update(block)
 
     def hexdigest(self) -> str:
         """The fingerprint of all that was added."""
-        each = {f"{part}/{name}": digest.hexdigest() for (part, name), digest in self._digests.items()}
-        return _digest(each)
+        return _digest([[*key, digest.hexdigest()] for key, digest in sorted(self._digests.items())])
 
 
 def _plain(chunk: pa.Array) -> list[bytes | memoryview]:

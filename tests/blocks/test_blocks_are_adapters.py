@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from mage_platform.contracts import FailedCandidate, RegionPlan
+from mage_platform.contracts import BatchOutcome, FailedCandidate, RegionPlan
 from mage_platform.settings import PROJECT
 from mage_platform.use_cases import read_declaration
 
@@ -93,7 +93,8 @@ def test_the_child_hands_back_a_reason_when_the_database_is_gone(
         labelled_rows=1,
     )
     train_region = load_block(PROJECT / "transformers/train_region.py")
-    (outcome,) = train_region({"plans": [plan.model_dump(mode="json")]}, use_case=use_case.name)
-    failed = FailedCandidate.model_validate(outcome)
+    outcome = train_region({"plans": [plan.model_dump(mode="json")]}, use_case=use_case.name)
+    (failed,) = BatchOutcome.model_validate(outcome).candidates
+    assert isinstance(failed, FailedCandidate)
     assert failed.plan == plan
     assert "flight_delays/JFK" in failed.reason

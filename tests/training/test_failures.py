@@ -62,7 +62,7 @@ def test_regions_that_cannot_be_trained_end_as_reasons_and_the_others_are_traine
     training_server: Settings, use_case: UseCase
 ) -> None:
     plans = _plans(training_server, use_case, "unfit", "Bern", "Few", "Late", "Never", "Nowhere", "One")
-    outcomes = train_batch(training_server, use_case, RegionBatch(plans=plans))
+    outcomes = train_batch(training_server, use_case, RegionBatch(plans=plans)).candidates
     reasons = {each.plan.region: each.reason for each in outcomes if isinstance(each, FailedCandidate)}
     assert reasons.keys() == {"Few", "Late", "Never", "Nowhere", "One"}
     assert "labelled rows to train on, training.minimum_rows asks for 50" in reasons["Few"]
@@ -92,7 +92,7 @@ def test_a_training_that_overruns_its_budget_is_cancelled_and_leaves_nothing_beh
 
 
 def _child(settings: Settings, use_case: UseCase, batch: RegionBatch, answers: Any) -> None:
-    answers.put(train_batch(settings, use_case, batch))
+    answers.put(train_batch(settings, use_case, batch).candidates)
 
 
 def test_a_child_that_was_killed_goes_on_where_it_stood(training_server: Settings, use_case: UseCase) -> None:
@@ -110,13 +110,13 @@ def test_a_child_that_was_killed_goes_on_where_it_stood(training_server: Setting
     os.kill(child.pid or 0, signal.SIGKILL)
     child.join()
     modified = (marks[0] / "candidate.json").stat().st_mtime_ns
-    bern, chur = train_batch(training_server, use_case, RegionBatch(plans=plans))
+    bern, chur = train_batch(training_server, use_case, RegionBatch(plans=plans)).candidates
     assert isinstance(bern, GoodCandidate)
     assert (marks[0] / "candidate.json").stat().st_mtime_ns == modified
     assert isinstance(chur, FailedCandidate)
     assert "was killed" in chur.reason
     assert "--set regions=Chur" in chur.reason
-    again = train_batch(training_server, use_case, RegionBatch(plans=plans))
+    again = train_batch(training_server, use_case, RegionBatch(plans=plans)).candidates
     assert all(isinstance(each, GoodCandidate) for each in again)
 
 
@@ -140,7 +140,7 @@ def test_a_lost_h2o_server_ends_every_region_with_a_reason_that_says_so(
         killer = threading.Thread(target=kill)
         killer.start()
         settings = mine.model_copy(update={"h2o": mine.h2o.model_copy(update={"connect_timeout_seconds": 3.0})})
-        outcomes = train_batch(settings, use_case, RegionBatch(plans=plans))
+        outcomes = train_batch(settings, use_case, RegionBatch(plans=plans)).candidates
         killer.join()
     assert [type(each) for each in outcomes] == [FailedCandidate, FailedCandidate]
     for each in outcomes:
