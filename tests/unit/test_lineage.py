@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -20,7 +21,7 @@ ROWS: dict[str, list[Any]] = {
 def _fingerprint(table: pa.Table, part: str = "train", *cuts: int) -> str:
     fingerprint = RowsFingerprint()
     bounds = [0, *cuts, len(table)]
-    for start, end in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, end in pairwise(bounds):
         fingerprint.add(part, table.slice(start, end - start))
     return fingerprint.hexdigest()
 
