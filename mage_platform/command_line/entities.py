@@ -6,7 +6,6 @@ import uuid
 from datetime import datetime
 
 import click
-from rich.markup import escape
 
 from mage_platform.command_line.output import json_option, print_json, print_table
 from mage_platform.command_line.surroundings import present_settings
@@ -104,7 +103,7 @@ def _print_numbers(described: list[statistics.FeatureStatistics]) -> None:
         places = [numbers.minimum, *(numbers.quantiles.get(str(share)) for share in statistics.QUANTILES)]
         values = ["" if value is None else f"{value:.6g}" for value in (*places, numbers.maximum, numbers.mean)]
         counts = [_missing(numbers), f"{numbers.distinct:,}"]
-        rows.append([escape(each.feature), *counts, *values, _bars(numbers.histogram)])
+        rows.append([each.feature, *counts, *values, _bars(numbers.histogram)])
     columns = ["number", "missing", "distinct", "minimum", *shares, "maximum", "mean", "histogram"]
     print_table(columns, rows, empty="")
     click.echo()
@@ -119,7 +118,7 @@ def _print_levels(described: list[statistics.FeatureStatistics]) -> None:
         assert isinstance(levels, statistics.LevelStatistics)
         present = levels.count - levels.missing
         frequent = ", ".join(f"{one.level} {one.count / present:.1%}" for one in levels.most_frequent)
-        rows.append([escape(each.feature), _missing(levels), f"{levels.distinct:,}", escape(frequent)])
+        rows.append([each.feature, _missing(levels), f"{levels.distinct:,}", frequent])
     print_table(["category or boolean", "missing", "distinct", "most frequent"], rows, empty="")
 
 
