@@ -28,7 +28,7 @@ def features() -> None:
 @click.option("--as-of", help="The newest vector not after this moment, such as 2013-11-05T12:00:00Z.")
 @json_option
 def get(entity_id: str, as_of: str | None, as_json: bool) -> None:
-    """The newest vector of ENTITY_ID, and its label where one is known."""
+    """The newest vector of ENTITY_ID, and its label if known."""
     with connect(present_settings()) as connection:
         stored = newest_vector(connection, _uuid(entity_id), as_of=_moment(as_of, "--as-of"))
     if as_json:
@@ -45,7 +45,10 @@ def get(entity_id: str, as_of: str | None, as_json: bool) -> None:
 @click.option("--k", default=10, show_default=True, help="How many.")
 @json_option
 def similar(entity_id: str, k: int, as_json: bool) -> None:
-    """The entities nearest to ENTITY_ID by cosine distance of their newest embeddings. Needs pgvector."""
+    """The entities nearest to ENTITY_ID by embedding.
+
+    Nearest is by cosine distance of the newest embeddings. Needs pgvector.
+    """
     with connect(present_settings()) as connection:
         found = embeddings.similar(connection, _uuid(entity_id), k=k)
     if as_json:
@@ -72,9 +75,10 @@ def describe(
     stored: bool,
     as_json: bool,
 ) -> None:
-    """What the values of each feature of USE_CASE look like: missing, range, quantiles, most frequent levels.
+    """What the values of each feature of USE_CASE look like.
 
-    Computed in the database over the stored vectors, and kept there for --stored.
+    Missing, range, quantiles, most frequent levels. Computed in the database over the stored vectors, and kept
+    there for --stored.
     """
     settings = present_settings()
     declared = load_use_case(settings, use_case)

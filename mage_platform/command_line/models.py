@@ -25,7 +25,10 @@ def models() -> None:
 @click.option("--all", "every", is_flag=True, help="Every version, not just the champions.")
 @json_option
 def list_models(use_case: str | None, region: str | None, every: bool, as_json: bool) -> None:
-    """The champions (*) with their metrics beside the naive baseline; --all for every version."""
+    """The champions (*) beside the naive baseline.
+
+    --all lists every registered version.
+    """
     with connect(present_settings()) as connection:
         serving = champions(connection, use_case=use_case, region=region)
         versions = [each.model for each in serving]
@@ -70,7 +73,7 @@ def model_row(model: ModelVersion, *, is_champion: bool) -> list[object]:
 @click.option("--version", type=int, help="A version; left out, the champion.")
 @json_option
 def show(use_case: str, region: str, version: int | None, as_json: bool) -> None:
-    """One version: metrics, window, leaderboard, lineage, and the moves of its aliases."""
+    """One version: metrics, window, leaderboard, lineage, moves."""
     with connect(present_settings()) as connection:
         if version is None:
             serving = champion(connection, use_case, region)

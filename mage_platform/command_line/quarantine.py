@@ -64,10 +64,10 @@ def _named(row: dict[str, Any], key: list[str]) -> str:
 @click.option("--use-case", "name", required=True, help="Whose rows.")
 @json_option
 def redrive_rows(name: str, as_json: bool) -> None:
-    """Hold the refused rows against today's expectations again and store those that pass.
+    """Try the refused rows again and store those that pass.
 
-    Use it after the expectations were mended. Rows whose values were wrong come back by mending the source and
-    ingesting again.
+    They are held against today's expectations: use it after those were mended. Rows whose values were wrong come
+    back by mending the source and ingesting again.
     """
     settings = present_settings()
     report = redrive(settings, load_use_case(settings, name))

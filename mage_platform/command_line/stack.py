@@ -50,7 +50,7 @@ def up(names: Sequence[str], no_first_run: bool) -> None:
 @click.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Which services of the local stack are up, where, and how much memory they use."""
+    """Which services are up, where, and with how much memory."""
     settings = load_settings()
     services = service_status(settings)
     if as_json:
@@ -75,7 +75,10 @@ def status(as_json: bool) -> None:
 @click.option("--settings", "list_settings", is_flag=True, help="List every setting with its present value.")
 @json_option
 def doctor(list_settings: bool, as_json: bool) -> None:
-    """Check what the local stack needs on this machine; each failed check says what cures it."""
+    """Check what the local stack needs of this machine.
+
+    Each failed check says what cures it.
+    """
     if list_settings:
         _print_settings(as_json)
         return
