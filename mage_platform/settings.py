@@ -152,7 +152,12 @@ class Settings(BaseSettings):
     """Everything that can be set. Each nested group documents its fields."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, case_sensitive=False
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        case_sensitive=False,
+        env_ignore_empty=True,
     )
 
     environment: Literal["local", "production"] = "local"

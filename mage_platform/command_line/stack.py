@@ -20,6 +20,7 @@ from mage_platform.local.lookup import status as service_status
 from mage_platform.local.pgbouncer import find_pgbouncer
 from mage_platform.local.ports import needed_ports, require_free
 from mage_platform.local.stack import ALL, run_stack
+from mage_platform.local.state_folder import require_usable
 from mage_platform.logs import configure_logging
 from mage_platform.settings import Settings, load_settings, setting_names
 from mage_platform.use_cases import load_use_case, use_case_names
@@ -122,6 +123,11 @@ def _check_ports(settings: Settings) -> str:
     return f"{len(needs)} ports free"
 
 
+def _check_state_folder(settings: Settings) -> str:
+    require_usable(settings.state_folder.absolute())
+    return str(settings.state_folder.absolute())
+
+
 def _check_disk(settings: Settings) -> str:
     folder = settings.state_folder if settings.state_folder.exists() else settings.state_folder.parent
     return f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB free below {folder}"
@@ -136,6 +142,7 @@ CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("java", _check_java),
     ("pgbouncer", _check_pgbouncer),
     ("ports", _check_ports),
+    ("state folder", _check_state_folder),
     ("disk", _check_disk),
     ("use cases", _check_use_cases),
 )

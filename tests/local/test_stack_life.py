@@ -179,6 +179,18 @@ def test_a_state_folder_that_cannot_be_used_is_named(up: Start, fresh: Settings,
     assert "PLATFORM_STATE_FOLDER" in stack.said
 
 
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(up: Start, fresh: Settings, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    (home / "thesis.tex").touch()
+    stack = up("valkey", fresh.model_copy(update={"state_folder": home}))
+    assert stack.process.wait(20) == 1
+    assert "it holds other files: thesis.tex" in stack.said
+    assert "PLATFORM_STATE_FOLDER" in stack.said
+    assert home.stat().st_mode & 0o777 == 0o755
+    assert [each.name for each in home.iterdir()] == ["thesis.tex"]
+
+
 def test_make_alone_told_to_stop_stops_the_stack(up: Start, settings: Settings, tmp_path: Path) -> None:
     if shutil.which("make") is None:
         pytest.skip("make is not installed")
