@@ -70,6 +70,7 @@ def redrive_rows(name: str, as_json: bool) -> None:
     back by mending the source and ingesting again.
     """
     settings = present_settings()
+    click.echo("trying the refused rows again, which takes some seconds", err=True)
     report = redrive(settings, load_use_case(settings, name))
     if as_json:
         print_json(report)

@@ -57,10 +57,11 @@ def status(as_json: bool) -> None:
     if as_json:
         print_json([{**vars(each), "log": str(each.log) if each.log else None} for each in services])
     else:
+        running = find_running(settings) is not None
         rows = [
             [
                 each.name,
-                "up" if each.up else "down",
+                "up" if each.up else "not part of it" if running and not each.address else "down",
                 each.address,
                 each.pid,
                 f"{each.memory_mib:,.0f}" if each.up else "",
@@ -69,7 +70,7 @@ def status(as_json: bool) -> None:
         ]
         print_table(["service", "state", "address", "pid", "memory MiB"], rows, empty="")
         total = sum(each.memory_mib for each in services)
-        click.echo(f"{total:,.0f} MiB in all" if find_running(settings) else "the local stack is not up: `make run`")
+        click.echo(f"{total:,.0f} MiB in all" if running else "the local stack is not up: `make run`")
 
 
 @click.command()

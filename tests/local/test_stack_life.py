@@ -171,6 +171,16 @@ def test_lost_passwords_are_replaced(up: Start, settings: Settings) -> None:
     assert query(settings, "select 1") == [(1,)]
 
 
+def test_a_password_file_that_is_no_text_is_named_with_its_cure(up: Start, settings: Settings) -> None:
+    file = settings.state_folder / "secrets" / "postgres_superuser_password"
+    file.write_bytes(b"\xff\xfe")
+    stack = up("postgres")
+    assert stack.process.wait(20) == 1
+    (line,) = stack.said.splitlines()
+    assert f"the secret file {file} cannot be read" in line
+    assert "remove it" in line
+
+
 def test_a_state_folder_that_cannot_be_used_is_named(up: Start, fresh: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     broken = fresh.model_copy(update={"state_folder": tmp_path / "file"})
