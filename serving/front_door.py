@@ -6,16 +6,16 @@ prediction does, and a prediction needs none of it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive, Scope, Send
 
+from serving.patience import Patience
 from serving.problems import MEDIA_TYPE, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
 
 MAXIMUM_BODY_BYTES = 1 << 20
-PATIENCE_SECONDS = 30.0
-"""How long a body may take to arrive; a client that stops in the middle would else be waited for without end."""
+PATIENCE = Patience(30.0)
+"""With bodies that do not arrive; a client that stops in the middle would else be waited for without end."""
 Answer = Callable[[bytes], Awaitable[bytes]]
 
 _JSON = (b"content-type", b"application/json")
@@ -32,7 +32,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     Raises:
         BodyNotJson: The headers say that it is of another kind, or compressed.
         BodyTooLarge: It is longer than `MAXIMUM_BODY_BYTES`; the rest is not read.
-        BodyTooSlow: It did not come within `PATIENCE_SECONDS`.
+        BodyTooSlow: It did not come in time.
         ClientGone: It never came.
     """
     for name, value in scope["headers"]:
@@ -45,10 +45,9 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
         elif name == b"content-encoding" and value != b"identity":
             raise BodyNotJson("the body is compressed (content-encoding); send it as it is", field="content-encoding")
     try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            return await _read(receive)
+        return await PATIENCE.wait_for(_read(receive))
     except TimeoutError:
-        raise BodyTooSlow(f"the body did not arrive within {PATIENCE_SECONDS:.0f} seconds; send it again") from None
+        raise BodyTooSlow(f"the body did not arrive within {PATIENCE.seconds:.0f} seconds; send it again") from None
 
 
 async def _read(receive: Receive) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from serving import front_door
+from serving.patience import Patience
 
 
 def answered(messages: list[dict[str, Any]]) -> list[Any]:
@@ -34,7 +35,7 @@ def answered(messages: list[dict[str, Any]]) -> list[Any]:
 def test_a_body_that_stops_coming_is_answered_and_the_connection_closed(
     monkeypatch: pytest.MonkeyPatch, messages: list[dict[str, Any]]
 ) -> None:
-    monkeypatch.setattr(front_door, "PATIENCE_SECONDS", 0.01)
+    monkeypatch.setattr(front_door, "PATIENCE", Patience(0.01))
     start, body = answered(messages)
     assert start["status"] == 408
     assert (b"connection", b"close") in start["headers"]
@@ -49,3 +50,30 @@ def test_a_body_in_parts_is_put_together() -> None:
         ]
     )
     assert (start["status"], body["body"]) == (200, b"ABCDEF")
+
+
+def test_a_request_that_is_cancelled_by_others_stays_cancelled() -> None:
+    async def cancelled() -> bool:
+        waiting = asyncio.create_task(Patience(60).wait_for(asyncio.sleep(3600)))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        return waiting.cancelled()
+
+    assert asyncio.run(cancelled())
+
+
+def test_the_impatience_with_one_request_leaves_the_others_alone() -> None:
+    async def outcomes() -> list[Any]:
+        patience = Patience(1.0)
+
+        async def in_time() -> str:
+            for _ in range(150):
+                await patience.wait_for(asyncio.sleep(0.01))
+            return "done"
+
+        return await asyncio.gather(in_time(), patience.wait_for(asyncio.sleep(3600)), return_exceptions=True)
+
+    done, late = asyncio.run(outcomes())
+    assert done == "done"
+    assert isinstance(late, TimeoutError)
