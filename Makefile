@@ -1,5 +1,5 @@
 # Needs Python 3.11 and nothing else: everything is installed into this folder. PYTHON=... names another interpreter.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 BOOTSTRAP = $(PYTHON) mage_platform/local/bootstrap.py
 VENV = .venv/bin
 MAKEFLAGS += --no-print-directory

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from mage_platform.errors import SettingsInvalid
 
@@ -158,7 +158,12 @@ class Settings(BaseSettings):
     """Everything that can be set. Each nested group documents its fields."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_nested_delimiter="__", extra="forbid", frozen=True, case_sensitive=False
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        case_sensitive=False,
+        env_ignore_empty=True,
     )
 
     environment: Literal["local", "production"] = "local"
@@ -210,12 +215,16 @@ def load_settings(**overrides: Any) -> Settings:
             database connections. The message names the variable, the value and the nearest right name.
     """
     _refuse_unknown_names()
+    folder = None
     try:
         first = Settings(**overrides)
         folder = _secrets_folder(first)
         settings = Settings(_secrets_dir=str(folder), **overrides) if folder else first
     except ValidationError as error:
         raise _explain(error) from None
+    except SettingsError as error:  # a secret file that is no text, or a group's JSON that is none
+        cure = f"mend the file in {folder}, or remove it to have a new one made up" if folder else "mend its value"
+        raise SettingsInvalid(f"{error} ({error.__cause__}): {cure}") from None
     if settings.environment == "production" and not settings.database.through_pgbouncer:
         raise SettingsInvalid(
             "production refuses direct PostgreSQL connections: point PLATFORM_DATABASE__HOST and "

@@ -92,6 +92,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,  # an address that is wrong by a slash is a problem like any other
     )
     _add_prediction(app)
     _add_models(app, repository)
@@ -107,7 +108,7 @@ def _add_prediction(app: Sidecar) -> None:
         summary="One prediction",
         tags=["predictions"],
         response_model=PredictResponse,
-        responses=responses(400, 404, 409, 413, 422, 500, 503),
+        responses=responses(400, 404, 408, 409, 413, 415, 422, 500, 503),
         openapi_extra=request_body(),
     )
     async def predict(request: Request) -> Response:

@@ -52,6 +52,7 @@ def request_body() -> dict[str, Any]:
 def _document(app: FastAPI, repository: Repository) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    _drop_faults_of_the_framework(document)
     template = "#/components/schemas/{model}"
     for contract in (PredictRequest, Problem):
         schema = contract.model_json_schema(ref_template=template)
@@ -71,3 +72,13 @@ def _document(app: FastAPI, repository: Repository) -> dict[str, Any]:
                 if parameter["name"] == name:
                     parameter["example"] = example[name]
     return document
+
+
+def _drop_faults_of_the_framework(document: dict[str, Any]) -> None:
+    """FastAPI documents an answer of its own for wrong parameters; here every fault is a `Problem`."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)

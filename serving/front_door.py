@@ -10,9 +10,12 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive, Scope, Send
 
-from serving.problems import MEDIA_TYPE, BodyTooLarge, problem_of
+from serving.patience import Patience
+from serving.problems import MEDIA_TYPE, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
 
 MAXIMUM_BODY_BYTES = 1 << 20
+PATIENCE = Patience(30.0)
+"""With bodies that do not arrive; a client that stops in the middle would else be waited for without end."""
 Answer = Callable[[bytes], Awaitable[bytes]]
 
 _JSON = (b"content-type", b"application/json")
@@ -27,12 +30,27 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
     """The body of a request.
 
     Raises:
+        BodyNotJson: The headers say that it is of another kind, or compressed.
         BodyTooLarge: It is longer than `MAXIMUM_BODY_BYTES`; the rest is not read.
+        BodyTooSlow: It did not come in time.
         ClientGone: It never came.
     """
     for name, value in scope["headers"]:
-        if name == b"content-length" and int(value) > MAXIMUM_BODY_BYTES:
-            raise _too_large()
+        if name == b"content-length":
+            if int(value) > MAXIMUM_BODY_BYTES:
+                raise _too_large()
+        elif name == b"content-type":
+            if value != b"application/json":
+                _require_json(value)
+        elif name == b"content-encoding" and value != b"identity":
+            raise BodyNotJson("the body is compressed (content-encoding); send it as it is", field="content-encoding")
+    try:
+        return await PATIENCE.wait_for(_read(receive))
+    except TimeoutError:
+        raise BodyTooSlow(f"the body did not arrive within {PATIENCE.seconds:.0f} seconds; send it again") from None
+
+
+async def _read(receive: Receive) -> bytes:
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
@@ -57,7 +75,7 @@ async def respond(scope: Scope, receive: Receive, send: Send, answer: Answer) ->
     except Exception as error:  # the edge: every error leaves as a problem
         status, payload = problem_of(error)
         kind = _PROBLEM
-        if status == 413:
+        if status in (408, 413, 415):  # what is left of the body is not read
             headers = [(b"connection", b"close")]
         elif status == 503:
             headers = [(b"retry-after", b"1")]
@@ -68,6 +86,15 @@ async def respond(scope: Scope, receive: Receive, send: Send, answer: Answer) ->
     }
     await send(start)
     await send({"type": "http.response.body", "body": payload})
+
+
+def _require_json(content_type: bytes) -> None:
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
+        raise BodyNotJson(
+            f"the content-type is {content_type.decode('latin-1')!r}; send -H 'content-type: application/json'",
+            field="content-type",
+        )
 
 
 def _too_large() -> BodyTooLarge:

@@ -41,6 +41,14 @@ class BodyTooLarge(ContractViolated):
     """The body is longer than the sidecar reads."""
 
 
+class BodyNotJson(ContractViolated):
+    """The request says itself that its body is something else than plain JSON."""
+
+
+class BodyTooSlow(ContractViolated):
+    """The body did not come within the time the sidecar waits for it."""
+
+
 class RequestInvalid(ContractViolated):
     """The body is JSON, but not the request it should be.
 
@@ -49,7 +57,8 @@ class RequestInvalid(ContractViolated):
     """
 
     def __init__(self, faults: Sequence[Fault]) -> None:
-        super().__init__(f"{faults[0].field} {faults[0].message}", field=faults[0].field)
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        super().__init__(f"{faults[0].field} {faults[0].message}{more}", field=faults[0].field)
         self.faults = tuple(faults)
 
 
@@ -95,7 +104,9 @@ class VectorTooOld(ContractViolated):
 # The first line that fits decides.
 TABLE: tuple[tuple[type[PlatformError], int, str, str], ...] = (
     (BodyMalformed, 400, "body-malformed", "The body is not valid JSON"),
+    (BodyTooSlow, 408, "body-too-slow", "The body did not arrive in time"),
     (BodyTooLarge, 413, "body-too-large", "The body is too large"),
+    (BodyNotJson, 415, "body-not-json", "The body is said to be something else than JSON"),
     (RequestInvalid, 422, "request-invalid", "The request does not keep its contract"),
     (FeaturesInvalid, 422, "features-invalid", "The feature vector does not keep the model's schema"),
     # 409 and not 422: the request is in order, it is what is stored that stands against it, until the next ingest.
@@ -162,15 +173,42 @@ def as_invalid_request(error: ValidationError) -> RequestInvalid | BodyMalformed
     return RequestInvalid([_fault(item) for item in found])
 
 
+# What pydantic's kinds of fault mean to a caller, in the words the fields of a vector are refused with.
+_RULES = {
+    "extra_forbidden": "is not a field of this request",
+    "string_type": "must be text",
+    "string_too_short": "must not be empty",
+    "dict_type": "must be an object",
+    "model_type": "must be an object",
+    "uuid_type": "must be a UUID, as text",
+    "uuid_parsing": "must be a UUID, such as 7cf06540-e6e0-54cb-8483-c525c4b50d97",
+    "timezone_aware": "must have a time zone, as in 2026-01-31T12:00:00Z",
+    "datetime_type": "must be a time with its zone, as in 2026-01-31T12:00:00Z",
+    "datetime_parsing": "must be a time with its zone, as in 2026-01-31T12:00:00Z",
+    "datetime_from_date_parsing": "must be a time with its zone, as in 2026-01-31T12:00:00Z",
+}
+_PATTERNS = {
+    "use_case": "must be lower-case letters, digits and underscores, a letter first, at most 63",
+    "region": "must not hold a slash or a control character",
+}
+
+
 def _fault(item: Any) -> Fault:
     field = ".".join(str(part) for part in item["loc"]) or "body"
     if item["type"] == "missing":
         return Fault(field, "is missing")
-    if item["type"] == "extra_forbidden":
-        return Fault(field, "is not a field of this request", item["input"])
-    if item["type"] == "timezone_aware":
-        return Fault(field, "must have a time zone, as in 2026-01-31T12:00:00Z", item["input"])
-    return Fault(field, item["msg"], item["input"])
+    rule = _PATTERNS.get(field) if item["type"] == "string_pattern_mismatch" else _RULES.get(item["type"])
+    return Fault(field, rule or _as_rule(item["msg"]), item["input"])
+
+
+def _as_rule(message: str) -> str:
+    """Pydantic's own sentence, as a rule that a field's name can stand before.
+
+    >>> _as_rule("String should have at most 100 characters")
+    'must have at most 100 characters'
+    """
+    _, should, rest = message.partition(" should ")
+    return f"must {rest}" if should else message[:1].lower() + message[1:]
 
 
 def _write(status: int, slug: str, title: str, detail: str, instance: str, faults: Sequence[Fault]) -> bytes:
@@ -210,7 +248,7 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 
-Status = Literal[400, 404, 409, 413, 422, 500, 503]
+Status = Literal[400, 404, 408, 409, 413, 415, 422, 500, 503]
 
 
 def responses(*statuses: Status) -> dict[int | str, dict[str, Any]]:

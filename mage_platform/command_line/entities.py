@@ -6,7 +6,6 @@ import uuid
 from datetime import datetime
 
 import click
-from rich.markup import escape
 
 from mage_platform.command_line.output import json_option, print_json, print_table
 from mage_platform.command_line.surroundings import present_settings
@@ -29,7 +28,7 @@ def features() -> None:
 @click.option("--as-of", help="The newest vector not after this moment, such as 2013-11-05T12:00:00Z.")
 @json_option
 def get(entity_id: str, as_of: str | None, as_json: bool) -> None:
-    """The newest vector of ENTITY_ID, and its label where one is known."""
+    """The newest vector of ENTITY_ID, and its label if known."""
     with connect(present_settings()) as connection:
         stored = newest_vector(connection, _uuid(entity_id), as_of=_moment(as_of, "--as-of"))
     if as_json:
@@ -46,7 +45,10 @@ def get(entity_id: str, as_of: str | None, as_json: bool) -> None:
 @click.option("--k", default=10, show_default=True, help="How many.")
 @json_option
 def similar(entity_id: str, k: int, as_json: bool) -> None:
-    """The entities nearest to ENTITY_ID by cosine distance of their newest embeddings. Needs pgvector."""
+    """The entities nearest to ENTITY_ID by embedding.
+
+    Nearest is by cosine distance of the newest embeddings. Needs pgvector.
+    """
     with connect(present_settings()) as connection:
         found = embeddings.similar(connection, _uuid(entity_id), k=k)
     if as_json:
@@ -73,9 +75,10 @@ def describe(
     stored: bool,
     as_json: bool,
 ) -> None:
-    """What the values of each feature of USE_CASE look like: missing, range, quantiles, most frequent levels.
+    """What the values of each feature of USE_CASE look like.
 
-    Computed in the database over the stored vectors, and kept there for --stored.
+    Missing, range, quantiles, most frequent levels. Computed in the database over the stored vectors, and kept
+    there for --stored.
     """
     settings = present_settings()
     declared = load_use_case(settings, use_case)
@@ -104,7 +107,7 @@ def _print_numbers(described: list[statistics.FeatureStatistics]) -> None:
         places = [numbers.minimum, *(numbers.quantiles.get(str(share)) for share in statistics.QUANTILES)]
         values = ["" if value is None else f"{value:.6g}" for value in (*places, numbers.maximum, numbers.mean)]
         counts = [_missing(numbers), f"{numbers.distinct:,}"]
-        rows.append([escape(each.feature), *counts, *values, _bars(numbers.histogram)])
+        rows.append([each.feature, *counts, *values, _bars(numbers.histogram)])
     columns = ["number", "missing", "distinct", "minimum", *shares, "maximum", "mean", "histogram"]
     print_table(columns, rows, empty="")
     click.echo()
@@ -119,7 +122,7 @@ def _print_levels(described: list[statistics.FeatureStatistics]) -> None:
         assert isinstance(levels, statistics.LevelStatistics)
         present = levels.count - levels.missing
         frequent = ", ".join(f"{one.level} {one.count / present:.1%}" for one in levels.most_frequent)
-        rows.append([escape(each.feature), _missing(levels), f"{levels.distinct:,}", escape(frequent)])
+        rows.append([each.feature, _missing(levels), f"{levels.distinct:,}", frequent])
     print_table(["category or boolean", "missing", "distinct", "most frequent"], rows, empty="")
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import httpx
 from rich.console import Console
+from rich.markup import escape
 
 from mage_platform.command_line.models import MODEL_COLUMNS, model_row
 from mage_platform.command_line.output import print_table
@@ -19,7 +21,7 @@ from mage_platform.database import connect
 from mage_platform.errors import PlatformError, SidecarUnavailable
 from mage_platform.features.history import an_entity, count_vectors
 from mage_platform.features.training_set import labelled_rows_by_region
-from mage_platform.orchestration.follow import follow_unfinished
+from mage_platform.orchestration.follow import follow, unfinished_run
 from mage_platform.orchestration.render import LiveRunView
 from mage_platform.registry import champions, model_versions
 from mage_platform.settings import Settings
@@ -35,25 +37,35 @@ def first_run(settings: Settings, use_cases: Sequence[str], console: Console) ->
     What fails is said and does not stop the rest: the stack stays up, so that its logs and the Mage UI can be read.
     """
     for pipeline in (INGEST, TRAIN) if use_cases else ():
-        _await_unfinished(settings, pipeline, console)
+        with _said(pipeline, console):
+            _await_unfinished(settings, pipeline, console)
     for name in use_cases:
-        try:
+        with _said(name, console):
             _bring_up(settings, load_use_case(settings, name), console)
-        except PlatformError as error:
-            console.print(f"[bold red]{name}:[/] ", end="")
-            console.print(str(error), markup=False, highlight=False)
-    _show(settings, console)
+    with _said("overview", console):
+        _show(settings, console)
+    console.print("\nCtrl-C stops everything.")
+
+
+@contextlib.contextmanager
+def _said(what: str, console: Console) -> Iterator[None]:
+    try:
+        yield
+    except PlatformError as error:
+        console.print(f"[bold red]{escape(what)}:[/] ", end="")
+        console.print(str(error), markup=False, highlight=False)
 
 
 def _await_unfinished(settings: Settings, pipeline: str, console: Console) -> None:
     """Mage takes up a run that an earlier stop interrupted; a second one beside it would do its work twice."""
+    run_id = unfinished_run(mage_address(settings), pipeline)
+    if run_id is None:
+        return
+    console.print(f"[bold]{pipeline}[/]: run {run_id} was begun earlier and is not finished, following it")
     with LiveRunView(console) as view:
-        result = follow_unfinished(mage_address(settings), pipeline, view)
-    if result is not None:
-        reason = f": {result.reason}" if result.reason else ""
-        console.print(
-            f"{pipeline}: run {result.run_id}, interrupted earlier, {result.status.value}{reason}", markup=False
-        )
+        result = follow(mage_address(settings), run_id, view)
+    raise_if_failed(result)
+    console.print(f"{pipeline}: run {run_id} completed")
 
 
 def _bring_up(settings: Settings, use_case: UseCase, console: Console) -> None:
@@ -98,7 +110,6 @@ def _show(settings: Settings, console: Console) -> None:
     example = next(((each, entity) for each in serving if (entity := entities[_key(each)])), None)
     if example is not None:
         _show_request(settings, console, *example)
-    console.print("\nCtrl-C stops everything.")
 
 
 def _show_addresses(settings: Settings, console: Console) -> None:

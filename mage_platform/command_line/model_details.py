@@ -25,7 +25,7 @@ from mage_platform.validation.quarantine import report_of
 @click.option("--version", type=int, help="A version; left out, the champion.")
 @json_option
 def show(use_case: str, region: str, version: int | None, as_json: bool) -> None:
-    """One version: metrics beside all rivals, the decision, leaderboard, lineage, and the moves of its aliases."""
+    """One version: metrics beside rivals, decision, lineage, moves."""
     with connect(present_settings()) as connection:
         model = _model(connection, use_case, region, version)
         decision = last_decision(connection, use_case, region, model.version)
@@ -52,7 +52,10 @@ def show(use_case: str, region: str, version: int | None, as_json: bool) -> None
 @click.argument("second", type=int)
 @json_option
 def diff(use_case: str, region: str, first: int, second: int, as_json: bool) -> None:
-    """What tells version FIRST and version SECOND of a region apart: metrics, schema, window, options, lineage."""
+    """What tells two versions of a region apart.
+
+    Metrics, schema, window, options and lineage: every field in which FIRST and SECOND differ.
+    """
     with connect(present_settings()) as connection:
         old, new = (_model(connection, use_case, region, each) for each in (first, second))
     changes = differences(old, new)

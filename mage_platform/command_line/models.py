@@ -31,7 +31,10 @@ models.add_command(diff)
 @click.option("--all", "every", is_flag=True, help="Every version, not just the champions.")
 @json_option
 def list_models(use_case: str | None, region: str | None, every: bool, as_json: bool) -> None:
-    """The champions (*) with their metrics beside the naive baseline; --all for every version."""
+    """The champions (*) beside the naive baseline.
+
+    --all lists every registered version.
+    """
     with connect(present_settings()) as connection:
         serving = champions(connection, use_case=use_case, region=region)
         versions = [each.model for each in serving]

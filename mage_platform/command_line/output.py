@@ -11,6 +11,7 @@ import click
 from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -31,13 +32,14 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty:
     if not console.is_terminal:
         console.width = 200  # a file or a pipe has no width; folded cells would be hard to search
     if not rows:
-        console.print(empty)
+        console.print(empty, markup=False, highlight=False)
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        # Text, because rich would take `[a-z]` in a cell for markup and leave it out
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
     console.print(table)
 
 

@@ -23,6 +23,7 @@ from mage_platform.local.passwords import keep_passwords
 from mage_platform.local.surroundings import block_environment
 from mage_platform.orchestration.follow import MageAddress, run_and_follow
 from mage_platform.orchestration.progress import RunResult
+from mage_platform.orchestration.refusals import PipelineNotFound
 from mage_platform.orchestration.render import LiveRunView
 from mage_platform.settings import PROJECT, Settings
 from mage_platform.use_cases import load_use_case
@@ -35,10 +36,11 @@ from mage_platform.use_cases import load_use_case
 @click.option("--quiet", is_flag=True, help="No progress.")
 @json_option
 def run(pipeline: str, use_case: str | None, assignments: Sequence[str], quiet: bool, as_json: bool) -> None:
-    """Run PIPELINE to its end: `ingest_features` or `train_regional_models`.
+    """Run PIPELINE to its end.
 
-    When the Mage server is up the run belongs to it and is seen in its UI; otherwise Mage's scheduler is driven
-    here, and what the run needs of the local stack is started for as long as it lasts.
+    PIPELINE is `ingest_features` or `train_regional_models`, or another one below pipelines/. When the Mage
+    server is up the run belongs to it and is seen in its UI; otherwise Mage's scheduler is driven here, and what
+    the run needs of the local stack is started for as long as it lasts.
 
     \b
     Variables: window_start, window_end (times with zone), source_file, regions (comma separated). Examples:
@@ -46,6 +48,7 @@ def run(pipeline: str, use_case: str | None, assignments: Sequence[str], quiet: 
       mage-platform run ingest_features --set source_file=use_cases/flight_delays/samples/dirty_rows.csv
       mage-platform run train_regional_models --set regions=JFK,LGA
     """
+    _require_known(pipeline)
     variables = _variables(use_case, assignments)
     settings = present_settings()
     if "use_case" in variables:
@@ -115,6 +118,12 @@ def raise_if_failed(result: RunResult) -> None:
     if not result.completed:
         block = f" in {result.failed_block}" if result.failed_block else ""
         raise PipelineFailed(f"{result.pipeline}: run {result.run_id} {result.status.value}{block}: {result.reason}")
+
+
+def _require_known(pipeline: str) -> None:
+    known = sorted(each.parent.name for each in (PROJECT / "pipelines").glob("*/metadata.yaml"))
+    if pipeline not in known:
+        raise PipelineNotFound(f"there is no pipeline {pipeline!r}; there are {', '.join(known)}")
 
 
 @contextlib.contextmanager

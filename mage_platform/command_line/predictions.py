@@ -21,7 +21,13 @@ from mage_platform.settings import Settings
 @click.option("--features", help="Feature vector as JSON; left out, the entity's newest stored vector is used.")
 @json_option
 def predict(use_case: str, region: str, entity_id: str, features: str | None, as_json: bool) -> None:
-    """Ask the sidecar for one prediction."""
+    """Ask the sidecar for one prediction.
+
+    \b
+    Examples:
+      mage-platform predict flight_delays JFK ENTITY_ID
+      mage-platform predict flight_delays JFK ENTITY_ID --features '{"dest": "LAX", ...}'
+    """
     request: dict[str, Any] = {"use_case": use_case, "region": region, "entity_id": entity_id}
     if features is not None:
         try:
@@ -62,7 +68,9 @@ def ask(settings: Settings, request: dict[str, Any]) -> dict[str, Any]:
 def _refusal(response: httpx.Response) -> PlatformError:
     problem = response.json() if "json" in response.headers.get("content-type", "") else {}
     lines = [problem.get("detail") or problem.get("title") or f"HTTP {response.status_code}"]
-    lines += [f"  {each.get('field')}: {each.get('message')}" for each in problem.get("errors", [])]
+    faults = problem.get("errors", [])
+    if len(faults) > 1:  # a single one is what the detail says already
+        lines += [f"  {each.get('field')}: {each.get('message')}" for each in faults]
     if response.status_code == 404:
         return NotFound("\n".join(lines))
     if response.status_code >= 500:

@@ -20,6 +20,7 @@ from mage_platform.local.lookup import status as service_status
 from mage_platform.local.pgbouncer import find_pgbouncer
 from mage_platform.local.ports import needed_ports, require_free
 from mage_platform.local.stack import ALL, run_stack
+from mage_platform.local.state_folder import require_usable
 from mage_platform.logs import configure_logging
 from mage_platform.settings import Settings, load_settings, setting_names
 from mage_platform.use_cases import load_use_case, use_case_names
@@ -50,16 +51,17 @@ def up(names: Sequence[str], no_first_run: bool) -> None:
 @click.command()
 @json_option
 def status(as_json: bool) -> None:
-    """Which services of the local stack are up, where, and how much memory they use."""
+    """Which services are up, where, and with how much memory."""
     settings = load_settings()
     services = service_status(settings)
     if as_json:
         print_json([{**vars(each), "log": str(each.log) if each.log else None} for each in services])
     else:
+        running = find_running(settings) is not None
         rows = [
             [
                 each.name,
-                "up" if each.up else "down",
+                "up" if each.up else "not part of it" if running and not each.address else "down",
                 each.address,
                 each.pid,
                 f"{each.memory_mib:,.0f}" if each.up else "",
@@ -68,14 +70,17 @@ def status(as_json: bool) -> None:
         ]
         print_table(["service", "state", "address", "pid", "memory MiB"], rows, empty="")
         total = sum(each.memory_mib for each in services)
-        click.echo(f"{total:,.0f} MiB in all" if find_running(settings) else "the local stack is not up: `make run`")
+        click.echo(f"{total:,.0f} MiB in all" if running else "the local stack is not up: `make run`")
 
 
 @click.command()
 @click.option("--settings", "list_settings", is_flag=True, help="List every setting with its present value.")
 @json_option
 def doctor(list_settings: bool, as_json: bool) -> None:
-    """Check what the local stack needs on this machine; each failed check says what cures it."""
+    """Check what the local stack needs of this machine.
+
+    Each failed check says what cures it.
+    """
     if list_settings:
         _print_settings(as_json)
         return
@@ -119,6 +124,11 @@ def _check_ports(settings: Settings) -> str:
     return f"{len(needs)} ports free"
 
 
+def _check_state_folder(settings: Settings) -> str:
+    require_usable(settings.state_folder.absolute())
+    return str(settings.state_folder.absolute())
+
+
 def _check_disk(settings: Settings) -> str:
     folder = settings.state_folder if settings.state_folder.exists() else settings.state_folder.parent
     return f"{shutil.disk_usage(folder).free / 2**30:.0f} GiB free below {folder}"
@@ -133,6 +143,7 @@ CHECKS: tuple[tuple[str, Callable[[Settings], str]], ...] = (
     ("java", _check_java),
     ("pgbouncer", _check_pgbouncer),
     ("ports", _check_ports),
+    ("state folder", _check_state_folder),
     ("disk", _check_disk),
     ("use cases", _check_use_cases),
 )

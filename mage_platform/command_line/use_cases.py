@@ -31,7 +31,10 @@ def list_use_cases(as_json: bool) -> None:
 @click.argument("name")
 @json_option
 def check(name: str, as_json: bool) -> None:
-    """Check use_cases/NAME/use_case.yaml and the functions it names; every mistake with its line."""
+    """Check use_cases/NAME/use_case.yaml and its functions.
+
+    Every mistake is named with its line.
+    """
     settings = present_settings()
     declared = load_use_case(settings, name)
     for reference in (declared.source.function, declared.features.function):

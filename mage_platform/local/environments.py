@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import shutil
 import signal
 import sys
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+from mage_platform.local import place_of_state
 from mage_platform.local.installer import Installer, Unsuccessful
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -138,6 +138,10 @@ def main(arguments: Sequence[str]) -> int:
         signal.signal(number, _interrupt)
     command = arguments[0] if arguments else "run"
     try:
+        if reason := place_of_state.why_not(place_of_state.chosen()):
+            raise Unsuccessful(
+                f"PLATFORM_STATE_FOLDER={place_of_state.chosen()} cannot be used ({reason}): name a new folder"
+            )
         if command == "reset":
             return _reset()
         installer = Installer(PROJECT)
@@ -174,12 +178,12 @@ def _reset() -> int:
     """Drop all local data, after a question, and never under a running stack."""
     import fcntl
 
-    folder = Path(os.environ.get("PLATFORM_STATE_FOLDER", PROJECT / ".platform")).absolute()
+    folder = place_of_state.chosen()
     if not folder.exists():
         print(f"nothing to drop: there is no {folder}")
         return 0
-    if (folder / "stack.lock").exists():
-        with (folder / "stack.lock").open() as lock:
+    if (folder / place_of_state.LOCK).exists():
+        with (folder / place_of_state.LOCK).open() as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mage_platform.local import place_of_state
 from mage_platform.local.package_index import pip_settings, uv_variables
 
 _PYTHON = "3.11"
@@ -64,7 +65,7 @@ class Installer:
 
     def __init__(self, project: Path) -> None:
         self._project = project
-        self._folder = Path(os.environ.get("PLATFORM_STATE_FOLDER", project / ".platform")).absolute() / "installer"
+        self._folder = place_of_state.chosen(project) / "installer"
         self._log = self._folder / "installer.log"
         self._uv: Path | None = None
         self._variables: dict[str, str] | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
+from mage_platform.errors import SettingsInvalid
 from mage_platform.settings import Settings
 
 
@@ -28,16 +29,20 @@ def keep_passwords(settings: Settings) -> Passwords:
     """Read the passwords of this state folder; make up and write those that are missing.
 
     A password given by the settings wins and is written too, so that every process of the stack finds the same one.
+
+    Raises:
+        SettingsInvalid: A file is there and cannot be read.
     """
     folder = secrets_folder(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def kept(name: str, given: SecretStr | None = None) -> SecretStr:
         file = folder / name
-        if given is None and file.is_file() and (text := file.read_text().strip()):
-            return SecretStr(text)
+        written = _read(file)
+        if given is None and written:
+            return SecretStr(written)
         value = given or SecretStr(secrets.token_hex(16))
-        if given is None or not file.is_file() or file.read_text().strip() != given.get_secret_value():
+        if written != value.get_secret_value():
             write_private(file, value.get_secret_value())
         return value
 
@@ -54,6 +59,16 @@ def keep_passwords(settings: Settings) -> Passwords:
 def secrets_folder(settings: Settings) -> Path:
     """Where the local stack keeps its secret files."""
     return settings.state_folder / "secrets"
+
+
+def _read(file: Path) -> str:
+    """What the file holds; empty when it is not there."""
+    try:
+        return file.read_text().strip() if file.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsInvalid(
+            f"the secret file {file} cannot be read ({error}): mend it, or remove it to have a new one made up"
+        ) from None
 
 
 def write_private(file: Path, text: str) -> None:

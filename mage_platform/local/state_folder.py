@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from mage_platform.errors import ServiceFailed
-from mage_platform.local import proc
+from mage_platform.local import place_of_state, proc
 from mage_platform.local.passwords import write_private
 
 _GRACE_SECONDS = 30.0
@@ -51,11 +51,12 @@ def held(folder: Path) -> Iterator[None]:
     Raises:
         ServiceFailed: Another stack holds it, or the folder cannot be used.
     """
+    require_usable(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         (folder / "logs").mkdir(mode=0o700, exist_ok=True)
-        descriptor = os.open(folder / "stack.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(folder / place_of_state.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ServiceFailed(
             f"the state folder {folder} cannot be used ({error.strerror}): mend it, or set PLATFORM_STATE_FOLDER to "
@@ -70,6 +71,23 @@ def held(folder: Path) -> Iterator[None]:
         (folder / "stack.json").unlink(missing_ok=True)
     finally:
         os.close(descriptor)
+
+
+def require_usable(folder: Path) -> None:
+    """Refuse a folder that is no folder, or that holds somebody else's files.
+
+    Raises:
+        ServiceFailed: What is wrong with it, and the setting that cures it.
+    """
+    try:
+        reason = "it is not a folder" if folder.exists() and not folder.is_dir() else place_of_state.why_not(folder)
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        raise ServiceFailed(
+            f"the state folder {folder} cannot be used ({reason}): set PLATFORM_STATE_FOLDER to a new folder, or to "
+            "none for the default"
+        )
 
 
 def write_note(folder: Path, note: StackNote) -> None:
@@ -102,7 +120,7 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 def _is_held(folder: Path) -> bool:
     try:
-        descriptor = os.open(folder / "stack.lock", os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder / place_of_state.LOCK, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:

@@ -90,22 +90,37 @@ def run_and_follow(
     return _follow_headless(mage, pipeline, variables, listener)
 
 
-def follow_unfinished(mage: MageAddress, pipeline: str, listener: Listener) -> RunResult | None:
-    """Watch a run of the pipeline that an earlier server left unfinished, to its end.
+def unfinished_run(mage: MageAddress, pipeline: str) -> int | None:
+    """A run of the pipeline that was begun earlier and goes on, because an earlier server left it unfinished.
 
     Args:
         mage: Where Mage is.
         pipeline: Name of the pipeline.
+
+    Returns:
+        Mage's number of the run; None when there is no such run, or no server.
+    """
+    with MageClient(mage.base_url, mage.email, mage.password) as client:
+        return client.unfinished_run(pipeline) if client.is_up() else None
+
+
+def follow(mage: MageAddress, run_id: int, listener: Listener) -> RunResult:
+    """Watch a run on the server to its end. Ctrl-C ends the watching only.
+
+    Args:
+        mage: Where Mage is.
+        run_id: Mage's number of the run.
         listener: Called with every state that differs from the one before.
 
     Returns:
-        How it ended; None when there is no such run, or no server.
+        How it ended; the elapsed time is that of the watching.
+
+    Raises:
+        RunNotFound: Mage knows no such run.
+        MageUnavailable: The server was lost for longer than a short while.
     """
     began = time.monotonic()
     with MageClient(mage.base_url, mage.email, mage.password) as client:
-        run_id = client.unfinished_run(pipeline) if client.is_up() else None
-        if run_id is None:
-            return None
         return run_result(_poll_to_the_end(client, run_id, listener), time.monotonic() - began)
 
 

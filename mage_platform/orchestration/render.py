@@ -126,7 +126,7 @@ def _table(progress: RunProgress) -> Table:
 
 def _remark(block: BlockProgress) -> str:
     if block.status is BlockStatus.FAILED:
-        return (block.reason or "failed").splitlines()[0]
+        return _first_line(block.reason or "failed")
     if block.attempt > 1:
         return f"attempt {block.attempt}: its process died before"
     return "" if block.status is BlockStatus.COMPLETED else _words(block)
@@ -139,8 +139,13 @@ def _described(block: BlockProgress) -> str:
     if block.status is BlockStatus.COMPLETED:
         parts.append(f"in {_duration(block)}")
     if block.reason:
-        parts.append(f"- {block.reason}")
+        # one line a change; whoever ran it tells the whole reason at the end
+        parts.append(f"- {_first_line(block.reason)}")
     return " ".join(parts)
+
+
+def _first_line(reason: str) -> str:
+    return reason.splitlines()[0].rstrip(":")
 
 
 def _words(block: BlockProgress) -> str:

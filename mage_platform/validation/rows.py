@@ -121,11 +121,15 @@ def _reason(result: RuleResult, value: Any) -> BrokenExpectation:
 
 def _plain(value: Any) -> Any:
     """The value as JSON can hold it; NaN and NaT are null."""
-    if isinstance(value, (list, tuple, dict)):
+    if isinstance(value, (list, tuple)):  # a rule on two columns offends with both values
+        return [_plain(each) for each in value]
+    if isinstance(value, dict):
         return str(value)
     if _missing(value):
         return None
-    if isinstance(value, np.generic):
+    if isinstance(value, np.datetime64):
+        value = pd.Timestamp(value)
+    elif isinstance(value, np.generic):
         value = value.item()
     return value if isinstance(value, (bool, int, float, str)) else str(value)
 

@@ -36,6 +36,20 @@ def test_a_command_says_what_it_does_and_takes_json_where_it_prints_data(path: t
     assert "--json" in done.output or path == ("up",)
 
 
+def groups(group: click.Group = program, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    yield path
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from groups(command, (*path, name))
+
+
+@pytest.mark.parametrize("path", sorted(groups()), ids=" ".join)
+def test_the_list_of_commands_says_what_each_does_in_a_whole_sentence(path: tuple[str, ...]) -> None:
+    listed = CliRunner().invoke(program, [*path, "--help"]).output.partition("Commands:")[2]
+    assert listed
+    assert "..." not in listed
+
+
 def test_every_group_of_commands_is_mentioned_in_the_readme() -> None:
     missing = [name for name in program.commands if f"mage-platform {name}" not in README and name != "up"]
     assert not missing

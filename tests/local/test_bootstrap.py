@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from mage_platform.local import bootstrap, environments
+from mage_platform.local import bootstrap, environments, place_of_state
 from mage_platform.local.environments import Environment, environments_for, make
 from mage_platform.local.installer import Installer, Unsuccessful
 from mage_platform.local.package_index import parse_pip_settings, uv_variables
+from mage_platform.settings import load_settings
 
 SOURCE = Path(bootstrap.__file__)
 
@@ -171,6 +172,23 @@ def test_reset_asks_before_it_drops_anything(tmp_path: Path) -> None:
     agreed = subprocess.run(command, env=environment, input="yes\n", capture_output=True, text=True, check=False)
     assert agreed.returncode == 0
     assert not folder.exists()
+
+
+def test_reset_never_drops_a_folder_that_is_not_a_state_folder(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    for folder in (tmp_path, environments.PROJECT, environments.PROJECT.parent):
+        environment = {**os.environ, "PLATFORM_STATE_FOLDER": str(folder)}
+        command = [sys.executable, str(SOURCE), "reset"]
+        refused = subprocess.run(command, env=environment, input="yes\n", capture_output=True, text=True, check=False)
+        assert refused.returncode == 1
+        assert f"PLATFORM_STATE_FOLDER={folder} cannot be used" in refused.stderr
+    assert (tmp_path / "thesis.tex").exists()
+
+
+def test_an_empty_state_folder_variable_means_the_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORM_STATE_FOLDER", "")
+    assert place_of_state.chosen(tmp_path) == tmp_path / ".platform"
+    assert load_settings().state_folder == environments.PROJECT / ".platform"
 
 
 def test_make_without_a_target_lists_every_target_with_its_sentence() -> None:

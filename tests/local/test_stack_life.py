@@ -171,12 +171,34 @@ def test_lost_passwords_are_replaced(up: Start, settings: Settings) -> None:
     assert query(settings, "select 1") == [(1,)]
 
 
+def test_a_password_file_that_is_no_text_is_named_with_its_cure(up: Start, settings: Settings) -> None:
+    file = settings.state_folder / "secrets" / "postgres_superuser_password"
+    file.write_bytes(b"\xff\xfe")
+    stack = up("postgres")
+    assert stack.process.wait(20) == 1
+    (line,) = stack.said.splitlines()
+    assert f"the secret file {file} cannot be read" in line
+    assert "remove it" in line
+
+
 def test_a_state_folder_that_cannot_be_used_is_named(up: Start, fresh: Settings, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     broken = fresh.model_copy(update={"state_folder": tmp_path / "file"})
     stack = up("valkey", broken)
     assert stack.process.wait(20) == 1
     assert "PLATFORM_STATE_FOLDER" in stack.said
+
+
+def test_a_folder_with_other_files_is_refused_and_left_as_it_is(up: Start, fresh: Settings, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    (home / "thesis.tex").touch()
+    stack = up("valkey", fresh.model_copy(update={"state_folder": home}))
+    assert stack.process.wait(20) == 1
+    assert "it holds other files: thesis.tex" in stack.said
+    assert "PLATFORM_STATE_FOLDER" in stack.said
+    assert home.stat().st_mode & 0o777 == 0o755
+    assert [each.name for each in home.iterdir()] == ["thesis.tex"]
 
 
 def test_make_alone_told_to_stop_stops_the_stack(up: Start, settings: Settings, tmp_path: Path) -> None:

@@ -92,12 +92,14 @@ def server_command(project: Path, port: int) -> list[str]:
 
 
 def start_server(folder: Path) -> Server:
-    port = free_port()
-    mage = mage_of_tests(folder, port)
-    log = folder / "server.log"
-    with log.open("wb") as output:
+    return serve(mage_of_tests(folder, free_port()), folder / "server.log")
+
+
+def serve(mage: MageAddress, log: Path) -> Server:
+    """Start a server on a project, be it the first or a later one."""
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            server_command(mage.project, port),
+            server_command(mage.project, int(mage.base_url.rpartition(":")[2])),
             env=mage.environment,
             stdout=output,
             stderr=subprocess.STDOUT,

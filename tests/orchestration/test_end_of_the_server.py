@@ -1,4 +1,4 @@
-"""Nothing of a Mage server outlives its first process."""
+"""Nothing of a Mage server outlives its first process, and the next server goes on with what it had begun."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from mage_platform.orchestration.follow import follow, unfinished_run
 from mage_platform.orchestration.process_family import family_members
-from tests.orchestration.real_mage import is_running, start_server, stop, wait_until
+from mage_platform.orchestration.progress import BlockStatus, RunProgress, RunStatus
+from tests.orchestration.real_mage import is_running, serve, start_server, stop, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -32,5 +34,37 @@ def test_kill_9_of_the_first_process_leaves_no_scheduler_kernel_or_block(tmp_pat
 
         wait_until(lambda: not family_members(mark), 10, "every process of the server is gone")
         assert not [each for each in family if is_running(each)]
+    finally:
+        stop(server)
+
+
+def test_the_next_server_goes_on_with_a_run_that_a_killed_one_left_and_it_can_be_followed(tmp_path: Path) -> None:
+    starts, go_on = tmp_path / "starts", tmp_path / "go_on"
+    server = start_server(tmp_path)
+    try:
+        assert unfinished_run(server.mage, "interrupted") is None
+        with server.client() as client:
+            run_id = client.trigger("interrupted", {"count_starts_in": str(starts), "wait_for": str(go_on)})
+        wait_until(lambda: starts.exists() and starts.read_text() != "", 30, "the block has begun")
+        os.kill(server.process.pid, signal.SIGKILL)
+        server.process.wait()
+    finally:
+        stop(server)
+    assert unfinished_run(server.mage, "interrupted") is None, "there is no server to ask"
+
+    def let_the_second_attempt_end(progress: RunProgress) -> None:
+        attempts.extend(each.attempt for each in progress.blocks if each.status is BlockStatus.RUNNING)
+        if 2 in attempts:
+            go_on.touch()
+
+    attempts: list[int] = []
+    server = serve(server.mage, server.log)
+    try:
+        assert unfinished_run(server.mage, "interrupted") == run_id
+        result = follow(server.mage, run_id, let_the_second_attempt_end)
+
+        assert (result.run_id, result.status) == (run_id, RunStatus.COMPLETED)
+        assert starts.read_text().count("started") == 2
+        assert unfinished_run(server.mage, "interrupted") is None
     finally:
         stop(server)

@@ -113,8 +113,7 @@ def test_faults_of_the_request_and_of_its_vector_come_together(served: Sidecar) 
     answer = send(served, json.dumps(body | {"features": {"month": "May"}, "colour": 1}))
     assert answer.status_code == 422
     found = faults(answer)
-    assert found["entity_id"][1] == "flight 7"
-    assert "UUID" in found["entity_id"][0]
+    assert found["entity_id"] == ("must be a UUID, such as 7cf06540-e6e0-54cb-8483-c525c4b50d97", "flight 7")
     assert found["event_time"] == ("must have a time zone, as in 2026-01-31T12:00:00Z", "2026-01-01T00:00:00")
     assert found["colour"] == ("is not a field of this request", 1)
     assert found["features.month"] == ("must be a whole number", "May")
@@ -148,6 +147,51 @@ def test_json_that_is_no_request_is_a_422(served: Sidecar, body: str) -> None:
     assert faults(answer)
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "rule"),
+    [
+        ("region", 7, "must be text"),
+        ("region", "", "must not be empty"),
+        ("region", "x" * 101, "must have at most 100 characters"),
+        ("region", "JFK\n", "must not hold a slash or a control character"),
+        ("use_case", "Delays", "must be lower-case letters, digits and underscores, a letter first, at most 63"),
+        ("entity_id", 7, "must be a UUID, as text"),
+        ("features", [1], "must be an object"),
+        ("event_time", "noon", "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
+        ("event_time", True, "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
+    ],
+)
+def test_a_wrong_field_is_named_with_its_rule_in_plain_words(
+    served: Sidecar, field: str, value: Any, rule: str
+) -> None:
+    body = {"use_case": "delays", "region": "north", "entity_id": ENTITY, field: value}
+    answer = send(served, json.dumps(body))
+    assert answer.status_code == 422
+    assert faults(answer)[field][0] == rule
+    assert answer.json()["detail"] == f"{field} {rule}"
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("content-type", "text/plain"),
+        ("content-type", "application/x-www-form-urlencoded"),
+        ("content-type", "application/jsonp"),
+        ("content-encoding", "gzip"),
+    ],
+)
+def test_a_body_said_to_be_something_else_than_json_is_a_415(
+    served: Sidecar, trained: Trained, header: str, value: str
+) -> None:
+    body = {"use_case": "delays", "region": "north", "entity_id": ENTITY, "features": trained.vectors()[0]}
+    answer = served.client.post("/v1/predict", content=json.dumps(body), headers={header: value})
+    assert answer.status_code == 415
+    assert header in faults(answer)
+    for kind in ("application/json", "Application/JSON; charset=utf-8", "application/vnd.delays+json"):
+        answer = served.client.post("/v1/predict", content=json.dumps(body), headers={"content-type": kind})
+        assert answer.status_code == 200, answer.text
+
+
 def test_a_body_over_the_limit_is_a_413(served: Sidecar) -> None:
     assert send(served, b" " * (1 << 20) + b" ").status_code == 413
 
@@ -161,7 +205,15 @@ def test_a_body_over_the_limit_is_a_413(served: Sidecar) -> None:
     assert faults(answer) == {}
 
 
-@pytest.mark.parametrize(("method", "path", "status"), [("GET", "/nowhere", 404), ("GET", "/v1/predict", 405)])
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nowhere", 404),
+        ("GET", "/v1/predict", 405),
+        ("POST", "/v1/predict/", 404),
+        ("GET", "/v1/models/delays/north/", 404),
+    ],
+)
 def test_addresses_and_methods_are_problems_too(served: Sidecar, method: str, path: str, status: int) -> None:
     answer = served.client.request(method, path)
     assert answer.status_code == status
@@ -241,6 +293,20 @@ def test_the_examples_of_the_documentation_are_answered(served: Sidecar) -> None
     for model in served.client.get("/v1/models").json()["models"]:
         example = served.client.get(f"/v1/models/{model['use_case']}/{model['region']}").json()["example"]
         assert served.client.post("/v1/predict", json=example).status_code == 200
+
+
+def test_every_refusal_in_the_documentation_is_a_problem(served: Sidecar) -> None:
+    document = served.client.get("/openapi.json").json()
+    kinds = [
+        (path, status, list(answer.get("content", {})))
+        for path, operations in document["paths"].items()
+        for operation in operations.values()
+        for status, answer in operation["responses"].items()
+        if status >= "400" and path != "/health/ready"
+    ]
+    assert kinds
+    assert not [each for each in kinds if each[2] != ["application/problem+json"]]
+    assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
 def test_the_documentation_needs_no_network(served: Sidecar) -> None:

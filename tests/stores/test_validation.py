@@ -60,6 +60,20 @@ def test_a_row_keeps_all_its_reasons_with_column_value_and_rule(use_case: UseCas
     )
 
 
+def test_a_rule_on_two_columns_keeps_both_values_in_plain_text(use_case: UseCase) -> None:
+    rows = demo.ride_rows(cities=("Bern",), rows_a_city=3)
+    rows["due"] = rows["planned_at"] = pd.Timestamp("2026-03-01T10:00:00Z")
+    rows.loc[1, "due"] = pd.Timestamp("2026-03-01T09:30:00Z")
+    rule = {"expect_column_pair_values_a_to_be_greater_than_b": {
+        "column_A": "due", "column_B": "planned_at", "or_equal": True,
+    }}  # fmt: skip
+    expectations = use_case.expectations.model_copy(update={"rows": [rule]})
+    reasons = validate(rows, use_case.model_copy(update={"expectations": expectations}), run="1").reasons
+    assert {label: [(each.column, each.value) for each in found] for label, found in reasons.items()} == {
+        1: [("due, planned_at", ["2026-03-01 09:30:00", "2026-03-01 10:00:00"])]
+    }
+
+
 def test_too_many_bad_rows_stop_the_run_with_a_readable_report_and_lose_nothing(
     settings: Settings, use_case: UseCase, dirty: pd.DataFrame
 ) -> None:

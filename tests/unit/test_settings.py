@@ -37,6 +37,22 @@ def test_secrets_come_from_files_and_never_show_in_text(tmp_path: Path, monkeypa
     assert settings.database_url() == "postgresql://platform:s3cret%2Fwith%3Asigns@127.0.0.1:15432/platform"
 
 
+def test_a_secret_file_that_is_no_text_is_named_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "platform_database_password").write_bytes(b"\xff\xfe\x00")
+    monkeypatch.setenv("PLATFORM_SECRETS_FOLDER", str(tmp_path))
+    with pytest.raises(SettingsInvalid, match="database_password") as refused:
+        load_settings()
+    assert str(tmp_path) in str(refused.value)
+
+
+def test_a_group_given_as_broken_json_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLATFORM_DATABASE", "{")
+    with pytest.raises(SettingsInvalid, match="database"):
+        load_settings()
+
+
 def test_production_refuses_direct_database_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLATFORM_ENVIRONMENT", "production")
     with pytest.raises(SettingsInvalid, match="PgBouncer"):
