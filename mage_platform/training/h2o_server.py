@@ -1,4 +1,4 @@
-"""The one door to h2o: a connection to the training server, frames, AutoML, predictions, MOJOs.
+"""The door to what h2o does: frames, AutoML, predictions, MOJOs. The connection is made in `h2o_connection`.
 
 Every frame, model and project of a branch carries the branch's own prefix, so that branches side by side on one
 server never meet, and everything of a branch can be removed at its end.
@@ -7,13 +7,11 @@ server never meet, and everything of a branch can be removed at its end.
 from __future__ import annotations
 
 import hashlib
-import io
 import re
 import tempfile
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +22,13 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from h2o.automl import H2OAutoML
-from h2o.exceptions import H2OConnectionError, H2ODependencyWarning, H2OServerError
+from h2o.exceptions import H2ODependencyWarning
 
 from mage_platform.contracts import InputSchema, LeaderboardRow, RegionPlan
 from mage_platform.contracts.use_case import Training
-from mage_platform.errors import H2OUnavailable
-from mage_platform.settings import Settings
+from mage_platform.training.h2o_connection import h2o_server
+
+__all__ = ["H2O_VERSION", "LABEL", "Branch", "Trained", "branch_prefix", "h2o_server"]
 
 LABEL = "_label"
 # It advises to read frames with several threads; a leaderboard has a dozen rows.
@@ -62,28 +61,6 @@ class Trained:
     algorithm: str
     leaderboard: list[LeaderboardRow]
     seconds: float
-
-
-@contextmanager
-def h2o_server(settings: Settings) -> Iterator[None]:
-    """Use the training server of the settings.
-
-    Raises:
-        H2OUnavailable: It does not answer, is of another version, or went away in between.
-    """
-    address = settings.h2o.url
-    try:
-        _connect(address, settings.h2o.connect_timeout_seconds)
-        try:
-            yield
-        finally:
-            with redirect_stdout(io.StringIO()), suppress(H2OConnectionError, ConnectionError):
-                h2o.connection().close()
-    except (H2OConnectionError, H2OServerError, ConnectionError) as error:
-        raise H2OUnavailable(
-            f"the H2O server at {address} was lost or does not answer ({_first_line(error)}). Start the local stack "
-            "with `make run`, or check PLATFORM_H2O__HOST and PLATFORM_H2O__PORT; then run the pipeline again"
-        ) from error
 
 
 class Branch:
@@ -185,22 +162,3 @@ class Branch:
             present = h2o.ls()["key"]
             mine |= {str(key) for key in present if self.prefix in str(key)}
             h2o.remove(sorted(mine & {str(key) for key in present}))
-
-
-def _connect(address: str, timeout_seconds: float) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            # The client prints a plea to update; the version is pinned on purpose.
-            with redirect_stdout(io.StringIO()):
-                h2o.connect(url=address, verbose=False, strict_version_check=True)
-            h2o.no_progress()
-            return
-        except (H2OConnectionError, ConnectionError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
