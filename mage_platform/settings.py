@@ -75,18 +75,22 @@ class RedisSettings(_Group):
 
 
 class H2OSettings(_Group):
-    """The H2O server that trains."""
+    """The H2O server that trains, or the cluster of them."""
 
     host: str = "127.0.0.1"
-    """Address of the server (of the leader, in a cluster)."""
+    """Name or address. Behind a name with several addresses, such as a headless Service, the leader is looked for."""
     port: Port = 54321
     """REST port; H2O takes the next one as well."""
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """Nodes the cluster has when it is whole. Training waits for exactly so many, and ends when one is lost."""
     memory_limit_gib: Annotated[float, Field(ge=1)] = 5.0
     """Memory H2O may use in all, as a container limit would set it. The heap is 70 % of it."""
     threads: Annotated[int, Field(ge=1)] = max(1, os.cpu_count() or 1)
     """Worker threads of the local H2O server."""
     connect_timeout_seconds: Annotated[float, Field(gt=0)] = 30.0
-    """How long a training waits for the server before it gives up."""
+    """How long a training waits for the server, or for the whole cluster, before it gives up."""
+    silence_limit_seconds: Annotated[float, Field(ge=5)] = 20.0
+    """How long a node may be silent before it counts as lost. It sends a sign of life every second."""
 
     @property
     def heap_mib(self) -> int:

@@ -7,7 +7,7 @@ import secrets
 from pathlib import Path
 from typing import Any
 
-from mage_platform.errors import ServiceFailed
+from mage_platform.errors import ServiceFailed, SettingsInvalid
 from mage_platform.local.java import Java
 from mage_platform.local.probes import http_answers
 from mage_platform.local.supervisor import Service
@@ -16,6 +16,22 @@ from mage_platform.settings import Settings
 
 HOST = "127.0.0.1"  # the REST port asks nobody for a password, so it never leaves the machine
 IDLE_COLLECTION_MILLISECONDS = 30_000
+
+
+def trains_here(settings: Settings) -> bool:
+    """False when the settings name an H2O on another machine, so that none is started here.
+
+    Raises:
+        SettingsInvalid: A cluster of several nodes is expected here, where one is started.
+    """
+    here = settings.h2o.host in (HOST, "localhost")
+    if here and settings.h2o.nodes > 1:
+        raise SettingsInvalid(
+            f"PLATFORM_H2O__NODES={settings.h2o.nodes}, and the local stack starts one H2O node: unset it, or point "
+            "PLATFORM_H2O__HOST and PLATFORM_H2O__PORT at the cluster",
+            field="h2o.nodes",
+        )
+    return here
 
 
 def h2o_service(settings: Settings, java: Java) -> Service:

@@ -19,7 +19,7 @@ from typing import TypeVar
 from mage_platform.errors import PlatformError
 from mage_platform.local import postgres, proc, state_folder
 from mage_platform.local.embedded import running
-from mage_platform.local.h2o_server import h2o_service
+from mage_platform.local.h2o_server import h2o_service, trains_here
 from mage_platform.local.java import Java, find_java
 from mage_platform.local.lookup import (
     ALL,
@@ -81,6 +81,9 @@ class Stack:
         if "pgbouncer" in wanted and pooler is None:
             wanted.discard("pgbouncer")
             self._reporter.note(_why_no_pgbouncer(given))
+        if "h2o" in wanted and not trains_here(given):
+            wanted.discard("h2o")
+            self._reporter.note(f"no local H2O is started: training uses the one at {given.h2o.url}")
         require_free(needed_ports(given, wanted))
         require_room(given.state_folder, first_start=not postgres.data_folder(given).exists())
         java = await asyncio.to_thread(find_java) if wanted & {"h2o", "mage", "sidecar"} else None

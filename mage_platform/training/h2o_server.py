@@ -1,4 +1,4 @@
-"""The one door to h2o: a connection to the training server, frames, AutoML, predictions, MOJOs.
+"""The door to what h2o does: frames, AutoML, predictions, MOJOs. The connection is made in `h2o_connection`.
 
 Every frame, model and project of a branch carries the branch's own prefix, so that branches side by side on one
 server never meet, and everything of a branch can be removed at its end.
@@ -7,16 +7,15 @@ server never meet, and everything of a branch can be removed at its end.
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import re
 import tempfile
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, redirect_stdout, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,18 +27,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from h2o.automl import H2OAutoML
-from h2o.exceptions import (
-    H2OConnectionError,
-    H2ODependencyWarning,
-    H2OServerError,
-    H2OTypeError,
-)
+from h2o.exceptions import H2ODependencyWarning, H2OTypeError
 
 from mage_platform.contracts import InputSchema, LeaderboardRow, RegionPlan, TargetKind
 from mage_platform.contracts.metrics import Metric
 from mage_platform.contracts.use_case import Training
-from mage_platform.errors import H2OUnavailable
-from mage_platform.settings import Settings
+from mage_platform.training.h2o_connection import h2o_server
+
+__all__ = ["H2O_VERSION", "LABEL", "Branch", "RegionOverran", "Trained", "branch_prefix", "h2o_server"]
 
 LABEL = "_label"
 OVERRUN_SHARE, OVERRUN_SECONDS, CANCEL_SECONDS = 1.5, 60.0, 20.0
@@ -98,28 +93,6 @@ class Trained:
 
 class RegionOverran(Exception):
     """A branch did not end within its budget; the sentence is the reason in the report."""
-
-
-@contextmanager
-def h2o_server(settings: Settings) -> Iterator[None]:
-    """Use the training server of the settings.
-
-    Raises:
-        H2OUnavailable: It does not answer, is of another version, or went away in between.
-    """
-    address = settings.h2o.url
-    try:
-        _connect(address, settings.h2o.connect_timeout_seconds)
-        try:
-            yield
-        finally:
-            with redirect_stdout(io.StringIO()), suppress(H2OConnectionError, ConnectionError):
-                h2o.connection().close()
-    except (H2OConnectionError, H2OServerError, ConnectionError) as error:
-        raise H2OUnavailable(
-            f"the H2O server at {address} was lost or does not answer ({_first_line(error)}). Start the local stack "
-            "with `make run`, or check PLATFORM_H2O__HOST and PLATFORM_H2O__PORT; then run the pipeline again"
-        ) from error
 
 
 class Branch:
@@ -297,22 +270,3 @@ class Branch:
             present = h2o.ls()["key"]
             mine |= {str(key) for key in present if self.prefix in str(key)}
             h2o.remove(sorted(mine & {str(key) for key in present}))
-
-
-def _connect(address: str, timeout_seconds: float) -> None:
-    deadline = time.monotonic() + timeout_seconds
-    while True:
-        try:
-            # The client prints a plea to update; the version is pinned on purpose.
-            with redirect_stdout(io.StringIO()):
-                h2o.connect(url=address, verbose=False, strict_version_check=True)
-            h2o.no_progress()
-            return
-        except (H2OConnectionError, ConnectionError):
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.5)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -1,0 +1,104 @@
+"""The pods of a StatefulSet of H2O, and a branch of the fan-out that trains on them while something happens."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from mage_platform.contracts import RegionPlan, UseCase
+from mage_platform.settings import Settings
+from mage_platform.training.plan import plan_regions
+from mage_platform.training.regions import train_region
+from tests.cluster.kubernetes_network import SERVICE, Pod, address_of, h2o_pod
+
+PODS = range(3)
+CONTAINER = {
+    "H2O_KUBERNETES_SERVICE_DNS": SERVICE,
+    "H2O_NODE_EXPECTED_COUNT": "3",
+    "H2O_NODE_LOOKUP_TIMEOUT": "60",
+    "H2O_KUBERNETES_API_PORT": "8081",
+}
+"""The variables of the container, as the StatefulSet sets them."""
+
+
+class Cluster:
+    """The pods of the StatefulSet, by number."""
+
+    def __init__(self, settings: Settings, folder: Path) -> None:
+        self.settings, self.folder = settings, folder
+        self.pods: dict[int, Pod] = {}
+        self.running = contextlib.ExitStack()
+
+    def start(self, number: int, **container: str) -> None:
+        """Start a pod, or start it again at its address."""
+        pod = h2o_pod(self.settings, self.folder, number, {**CONTAINER, **container})
+        self.pods[number] = self.running.enter_context(pod)
+
+    def leader(self) -> Pod:
+        """The only pod that answers; as the leader's Service finds it, by H2O's own probe."""
+        ready = [pod for pod in self.pods.values() if is_leader(pod)]
+        assert len(ready) == 1
+        return ready[0]
+
+
+def at(settings: Settings, host: str, *, nodes: int, wait: float = 60, silence_limit: float = 20) -> Settings:
+    """The same settings, with this H2O cloud."""
+    changed = {"host": host, "port": 54321, "nodes": nodes, "connect_timeout_seconds": wait}
+    h2o = settings.h2o.model_copy(update={**changed, "silence_limit_seconds": silence_limit})
+    return settings.model_copy(update={"h2o": h2o})
+
+
+def plan_of(settings: Settings, use_case: UseCase) -> RegionPlan:
+    return plan_regions(settings, use_case, run=f"test_{time.monotonic_ns()}", regions=["Bern"])[0]
+
+
+def long(use_case: UseCase) -> UseCase:
+    """The same use case with more models than anybody waits for."""
+    training = use_case.training.model_copy(update={"maximum_models": 500, "stopping_rounds": 0})
+    return use_case.model_copy(update={"training": training})
+
+
+def trained_while(leader: Pod, settings: Settings, use_case: UseCase, happens: Callable[[], None]) -> Any:
+    """What a branch ends with when something happens to the cloud in the middle of its AutoML."""
+    plan, ended = plan_of(settings, use_case), []
+    branch = threading.Thread(target=lambda: ended.append(train_region(settings, use_case, plan)), daemon=True)
+    branch.start()
+    until(lambda: bool(ended) or has_a_model(leader), "a first model")
+    assert not ended, ended
+    happens()
+    branch.join(150)
+    assert not branch.is_alive(), "the branch hangs"
+    return ended[0]
+
+
+def has_a_model(leader: Pod) -> bool:
+    return bool(httpx.get(f"{leader.url}/3/Models", timeout=10).json()["models"])
+
+
+def is_leader(pod: Pod) -> bool:
+    """H2O's own readiness probe."""
+    try:
+        return httpx.get(f"http://{address_of(pod.number)}:8081/kubernetes/isLeaderNode", timeout=5).is_success
+    except httpx.TransportError:
+        return False
+
+
+def size_of(pod: Pod) -> int | None:
+    """Nodes of the pod's cloud; None while it does not say."""
+    try:
+        return int(httpx.get(f"{pod.url}/3/Cloud", timeout=5).json()["cloud_size"])
+    except (httpx.TransportError, ValueError):
+        return None
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, f"there is never {what}"
+        time.sleep(0.2)
