@@ -5,11 +5,12 @@ VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 
 # One line a command and no shell in between: Ctrl-C and kill reach the program, which then stops everything in order.
-.PHONY: help run test check lock clean reset bench bench-features bench-serving bench-training
+.PHONY: help run test check lock clean reset bench bench-embeddings bench-feast bench-features bench-serving \
+	bench-training
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
-		printf '  make %-15s %s\n' "$$name" "$$what"; done
+		printf '  make %-17s %s\n' "$$name" "$$what"; done
 
 run: ## install what is needed, start the whole platform, stay until Ctrl-C
 	@$(BOOTSTRAP) run
@@ -32,6 +33,14 @@ bench: bench-features ## measure speed against floors of the same run
 bench-features: ## the feature store: ingest, joins, look-ups, training read (ARGUMENTS=--quick: a tenth)
 	@$(BOOTSTRAP) test
 	@$(VENV)/python -m benchmarks.feature_store $(ARGUMENTS)
+
+bench-embeddings: ## storing embeddings, beside a bare COPY of them
+	@$(BOOTSTRAP) test
+	@$(VENV)/python -m benchmarks.embeddings $(ARGUMENTS)
+
+bench-feast: ## the point-in-time join beside Feast's, on the same data (ARGUMENTS=--quick: a tenth)
+	@$(BOOTSTRAP) bench-feast
+	@$(VENV)/python -m benchmarks.feast_join $(ARGUMENTS)
 
 bench-serving: ## predictions a second beside a constant answer, with the JFK champion; while `make run` is up
 	@$(BOOTSTRAP) run

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -30,6 +31,10 @@ DIMENSIONS = 768
 MOST_NEIGHBOURS = 1_000
 """As many candidates as pgvector visits at most in one scan of its index."""
 ROWS_A_WRITE = 2_000
+MANY = 500
+"""Fewer go through the index one by one in about the time in which it is taken away and declared anew."""
+APPENDING_COSTS = 5
+"""To put one embedding into the index costs at least as much as to build it over so many."""
 log = structlog.get_logger()
 
 # One line of COPY's binary format: three fields, each with its length; a vector has its dimension and two spare bytes
@@ -91,6 +96,8 @@ def store_embeddings(
 ) -> EmbeddingReport:
     """Put embeddings beside stored vectors, in the caller's transaction; vectors themselves stay as they are.
 
+    Each is put into the index by itself, which takes milliseconds: `bulk.store_embeddings_in_bulk` is for many.
+
     Args:
         connection: An open connection.
         use_case: Whose vectors.
@@ -103,24 +110,33 @@ def store_embeddings(
         ContractViolated: PostgreSQL has no pgvector.
     """
     clock = time.monotonic()
-    extension = _extension(connection)
-    matrix = _checked(ids, event_times, matrix)
-    connection.execute(
-        sql.SQL(QUERIES.stage).format(extension=sql.Identifier(extension.schema), dimensions=sql.Literal(DIMENSIONS))
-    )
-    with connection.cursor().copy(QUERIES.copy_staged) as copy:
-        for block in _copy_blocks(ids, event_times, matrix):
-            copy.write(block)
-    connection.execute(QUERIES.analyze_staged)
-    write = sql.SQL(QUERIES.write_embeddings).format(
-        extension=sql.Identifier(extension.schema), use_case=sql.Literal(use_case)
-    )
-    matched, written = connection.execute(write).fetchone() or (0, 0)
-    connection.execute(QUERIES.drop_staged)
-    seconds = round(time.monotonic() - clock, 3)
-    report = EmbeddingReport(use_case=use_case, given=len(ids), matched=matched, written=written, seconds=seconds)
-    log.info("embeddings stored", **report.model_dump())
-    return report
+    with _staged(connection, ids, event_times, matrix) as extension:
+        return _write(connection, use_case, len(ids), extension, clock)
+
+
+def store_few_embeddings(
+    connection: Connection,
+    use_case: str,
+    ids: Sequence[UUID],
+    event_times: Sequence[datetime],
+    matrix: NDArray[Any],
+) -> EmbeddingReport | None:
+    """Store embeddings as `store_embeddings` does, unless the index had better be built anew for them.
+
+    Returns:
+        What was done; None where nothing was, because at least 500 change, and a quarter as many as are stored.
+
+    Raises:
+        FeaturesInvalid, ContractViolated: As `store_embeddings`.
+    """
+    clock = time.monotonic()
+    with _staged(connection, ids, event_times, matrix) as extension:
+        if len(ids) >= MANY:
+            count = sql.SQL(QUERIES.count_changes).format(extension=extension, use_case=sql.Literal(use_case))
+            changes, stored = connection.execute(count).fetchone() or (0, 0)
+            if changes >= MANY and changes * APPENDING_COSTS >= stored + changes:
+                return None
+        return _write(connection, use_case, len(ids), extension, clock)
 
 
 def similar(connection: Connection, entity_id: UUID, k: int = 10) -> list[SimilarEntity]:
@@ -158,6 +174,33 @@ def similar(connection: Connection, entity_id: UUID, k: int = 10) -> list[Simila
             rows = connection.execute(sql.SQL(QUERIES.neighbours_of_all).format(**parts)).fetchall()
     found = [SimilarEntity(entity_id=each[0], region=each[1], event_time=each[2], distance=each[3]) for each in rows]
     return sorted(found, key=lambda each: (each.distance, each.entity_id))
+
+
+def _write(
+    connection: Connection, use_case: str, given: int, extension: sql.Identifier, clock: float
+) -> EmbeddingReport:
+    write = sql.SQL(QUERIES.write_embeddings).format(extension=extension, use_case=sql.Literal(use_case))
+    matched, written = connection.execute(write).fetchone() or (0, 0)
+    seconds = round(time.monotonic() - clock, 3)
+    report = EmbeddingReport(use_case=use_case, given=given, matched=matched, written=written, seconds=seconds)
+    log.info("embeddings stored", **report.model_dump())
+    return report
+
+
+@contextmanager
+def _staged(
+    connection: Connection, ids: Sequence[UUID], event_times: Sequence[datetime], matrix: NDArray[Any]
+) -> Iterator[sql.Identifier]:
+    """The embeddings, once they are as they must be, in a table of the transaction; gives the schema of pgvector."""
+    extension = sql.Identifier(_extension(connection).schema)
+    matrix = _checked(ids, event_times, matrix)
+    connection.execute(sql.SQL(QUERIES.stage).format(extension=extension, dimensions=sql.Literal(DIMENSIONS)))
+    with connection.cursor().copy(QUERIES.copy_staged) as copy:
+        for block in copy_blocks(ids, event_times, matrix):
+            copy.write(block)
+    connection.execute(QUERIES.analyze_staged)
+    yield extension
+    connection.execute(QUERIES.drop_staged)
 
 
 def _newest_embedding(connection: Connection, entity_id: UUID) -> tuple[str, str]:
@@ -224,7 +267,7 @@ def _refuse(ids: Sequence[UUID], event_times: Sequence[datetime], wrong: NDArray
     )
 
 
-def _copy_blocks(ids: Sequence[UUID], event_times: Sequence[datetime], matrix: NDArray[np.float32]) -> Iterator[bytes]:
+def copy_blocks(ids: Sequence[UUID], event_times: Sequence[datetime], matrix: NDArray[np.float32]) -> Iterator[bytes]:
     """The embeddings in COPY's binary format, some thousand at a time, without a detour through text."""
     yield _COPY_HEADER
     microsecond = timedelta(microseconds=1)

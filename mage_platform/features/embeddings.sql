@@ -11,32 +11,40 @@ SELECT n.nspname, string_to_array(e.extversion, '.')::int[] >= '{0,8}', EXISTS (
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'
 
 -- name: stage
+-- Two embeddings to a page, in one piece: out of line they would be written and read in chunks.
 CREATE TEMPORARY TABLE staged_embeddings (
-    entity_id uuid NOT NULL, event_time timestamptz NOT NULL, embedding {extension}.vector({dimensions}) NOT NULL
+    entity_id uuid NOT NULL, event_time timestamptz NOT NULL,
+    embedding {extension}.vector({dimensions}) STORAGE PLAIN NOT NULL
 ) ON COMMIT DROP
 
 -- name: copy_staged
 COPY staged_embeddings (entity_id, event_time, embedding) FROM STDIN (FORMAT BINARY)
 
 -- name: analyze_staged
-ANALYZE staged_embeddings
+ANALYZE staged_embeddings (entity_id, event_time)
 
 -- name: write_embeddings
 -- Nothing but the embedding is set, so that neither a revision nor a new time of ingest comes of it; an embedding
--- that is there already, unchanged, is not written again.
-WITH matched AS (
-    SELECT s.entity_id, s.event_time, s.embedding,
-           f.embedding IS NULL OR f.embedding OPERATOR({extension}.<>) s.embedding AS changed
+-- that is there already, unchanged, is not written again. Both counts are of one state of the store.
+WITH written AS (
+    UPDATE platform.features f SET embedding = s.embedding
     FROM staged_embeddings s
-    JOIN platform.features f ON f.entity_id = s.entity_id AND f.event_time = s.event_time
-    WHERE f.use_case = {use_case}
-), written AS (
-    UPDATE platform.features f SET embedding = m.embedding
-    FROM matched m
-    WHERE m.changed AND f.entity_id = m.entity_id AND f.event_time = m.event_time
+    WHERE f.entity_id = s.entity_id AND f.event_time = s.event_time AND f.use_case = {use_case}
+      AND (f.embedding IS NULL OR f.embedding OPERATOR({extension}.<>) s.embedding)
     RETURNING 1
 )
-SELECT (SELECT count(*) FROM matched), (SELECT count(*) FROM written)
+SELECT (
+    SELECT count(*) FROM staged_embeddings s
+    JOIN platform.features f ON f.entity_id = s.entity_id AND f.event_time = s.event_time
+    WHERE f.use_case = {use_case}
+), (SELECT count(*) FROM written)
+
+-- name: count_changes
+SELECT (
+    SELECT count(*) FROM staged_embeddings s
+    JOIN platform.features f ON f.entity_id = s.entity_id AND f.event_time = s.event_time
+    WHERE f.use_case = {use_case} AND (f.embedding IS NULL OR f.embedding OPERATOR({extension}.<>) s.embedding)
+), (SELECT count(embedding) FROM platform.features)
 
 -- name: drop_staged
 -- Embeddings may be stored twice in one transaction.

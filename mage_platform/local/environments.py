@@ -83,13 +83,17 @@ class Environment:
 
 
 def environments_for(command: str, project: Path = PROJECT) -> list[Environment]:
-    """What a command needs: `test` adds the tools for tests and checks."""
+    """What a command needs: `test` adds the tools for tests and checks, `bench-feast` the one in which Feast runs."""
     platform, tools = project / "requirements.txt", project / "requirements-dev.txt"
     main_environment = (
         Environment(project / ".venv", (platform, tools))
         if command == "test"
         else Environment(project / ".venv", (platform,), optional_locks=(tools,))
     )
+    if command == "bench-feast":
+        state = Path(os.environ.get("PLATFORM_STATE_FOLDER", project / ".platform")).absolute()
+        feast = Environment(state / "feast-environment", (project / "benchmarks" / "feast-requirements.txt",))
+        return [main_environment, feast]
     return [main_environment, Environment(project / ".venv-serving", (project / "serving" / "requirements.txt",))]
 
 

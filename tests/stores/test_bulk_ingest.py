@@ -16,7 +16,7 @@ import pytest
 from mage_platform.contracts import UseCase, entity_id_of
 from mage_platform.database import connect
 from mage_platform.errors import FeaturesInvalid
-from mage_platform.features import bulk
+from mage_platform.features import bulk, deferred_index
 from mage_platform.features.entity_ids import entity_ids
 from mage_platform.features.history import newest_vector
 from mage_platform.features.ingest import ingest
@@ -293,7 +293,7 @@ def test_whatever_an_interrupted_load_left_is_mended(
     with connect(settings) as connection:
         ingest(connection, use_case, vectors)
     with connect(settings) as connection:
-        connection.execute(bulk.QUERIES.drop_index)
+        connection.execute("DROP INDEX platform.idx_features_vector_gin")
         if after != "dropped":
             connection.execute(bulk.QUERIES.declare_index)
     part = (
@@ -331,10 +331,10 @@ def _interrupt_a_build(settings: Settings) -> None:
 
 def test_mending_leaves_a_running_load_alone(settings: Settings) -> None:
     with connect(settings) as connection:
-        connection.execute(bulk.QUERIES.drop_index)
+        connection.execute("DROP INDEX platform.idx_features_vector_gin")
         connection.execute(bulk.QUERIES.declare_index)
     with connect(settings) as load:
-        load.execute(bulk.QUERIES.begin_load)
+        load.execute(deferred_index.QUERIES.begin_load)
         assert not bulk.mend_index(settings)
     assert bulk.mend_index(settings)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import threading
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 import numpy as np
 import psycopg
 import pytest
+import structlog
 from click.testing import CliRunner
 
 from mage_platform.command_line import entities
@@ -16,6 +18,8 @@ from mage_platform.contracts import entity_id_of
 from mage_platform.database import connect, migrations
 from mage_platform.database.connections import Connection
 from mage_platform.errors import ContractViolated, EntityNotFound, FeaturesInvalid
+from mage_platform.features import bulk, deferred_index
+from mage_platform.features.bulk import store_embeddings_in_bulk
 from mage_platform.features.embeddings import similar, store_embeddings
 from mage_platform.local.passwords import keep_passwords
 from mage_platform.settings import Settings
@@ -179,6 +183,138 @@ def test_entities_of_another_use_case_are_never_similar(with_pgvector: Settings)
         assert {each.entity_id for each in similar(connection, ids[0], k=10)} == set(ids[1:])
 
 
+INDEX_PARTS = (
+    "SELECT c.oid, c.relname, i.indisvalid, pg_get_indexdef(c.oid) FROM pg_class c "
+    "JOIN pg_index i ON i.indexrelid = c.oid JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'hnsw' ORDER BY 2"
+)
+
+
+def _index_parts(settings: Settings) -> list[tuple[int, str, bool, str]]:
+    with connect(settings) as connection:
+        return connection.execute(INDEX_PARTS).fetchall()
+
+
+def _same_index(before: list[tuple[int, str, bool, str]], after: list[tuple[int, str, bool, str]]) -> bool:
+    """Whether it is the very one that was there before, never taken away."""
+    assert [each[1:] for each in after] == [each[1:] for each in before]
+    assert len(after) == 9 and all(each[2] for each in after)
+    return [each[0] for each in after] == [each[0] for each in before]
+
+
+def test_many_embeddings_are_all_there_and_in_the_index_and_leave_no_revision(with_pgvector: Settings) -> None:
+    ids, matrix = _ids(600), _matrix(600)
+    look = "SELECT entity_id, event_time, feature_vector, region, ingested_at FROM platform.features ORDER BY 1"
+    with connect(with_pgvector) as connection:
+        _store_vectors(connection, ids)
+        before = connection.execute(look).fetchall()
+    parts = _index_parts(with_pgvector)
+    report = store_embeddings_in_bulk(with_pgvector, "rides", ids, [NOON] * 600, matrix)
+    assert (report.given, report.matched, report.written) == (600, 600, 600)
+    assert not _same_index(parts, _index_parts(with_pgvector))
+    with connect(with_pgvector) as connection:
+        assert connection.execute(look).fetchall() == before
+        assert connection.execute("SELECT count(*) FROM platform.feature_revisions").fetchone() == (0,)
+        rows = dict(connection.execute("SELECT entity_id, embedding::real[] FROM platform.features").fetchall())
+        assert np.array_equal(np.array([rows[each] for each in ids], dtype=np.float32), matrix)
+        connection.execute("SET LOCAL enable_seqscan = off")
+        connection.execute("SET LOCAL enable_sort = off")
+        found = {each.entity_id for each in similar(connection, ids[3], k=20)}
+    nearest = [ids[each] for each in np.argsort(_cosine_distances(matrix, matrix[3])) if each != 3][:20]
+    assert len(found & set(nearest)) >= 18
+
+
+def test_few_unchanged_or_unmatched_embeddings_leave_the_index_where_it_is(with_pgvector: Settings) -> None:
+    ids, matrix = _ids(600), _matrix(600)
+    with connect(with_pgvector) as connection:
+        _store_vectors(connection, ids)
+    store_embeddings_in_bulk(with_pgvector, "rides", ids, [NOON] * 600, matrix)
+    parts = _index_parts(with_pgvector)
+    few = store_embeddings_in_bulk(with_pgvector, "rides", ids[:20], [NOON] * 20, -matrix[:20])
+    matrix[:20] = -matrix[:20]
+    again = store_embeddings_in_bulk(with_pgvector, "rides", ids, [NOON] * 600, matrix)
+    later = store_embeddings_in_bulk(with_pgvector, "rides", ids, [NOON + timedelta(1)] * 600, matrix)
+    none = store_embeddings_in_bulk(with_pgvector, "rides", [], [], matrix[:0])
+    assert (few.written, again.matched, again.written, later.matched, none.written) == (20, 600, 0, 0, 0)
+    assert _same_index(parts, _index_parts(with_pgvector))
+
+
+def test_readers_go_on_while_the_index_on_embeddings_is_away(with_pgvector: Settings) -> None:
+    ids, matrix = _ids(600), _matrix(600)
+    with connect(with_pgvector) as connection:
+        _store_vectors(connection, ids)
+        store_embeddings(connection, "rides", ids[:50], [NOON] * 50, matrix[:50])
+    stop, wrong, answers = threading.Event(), [], []
+
+    def read() -> None:
+        while not stop.is_set():
+            try:
+                with connect(with_pgvector) as connection:
+                    answers.append(similar(connection, ids[0], k=5))
+            except BaseException as error:
+                wrong.append(error)
+                return
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        store_embeddings_in_bulk(with_pgvector, "rides", ids, [NOON] * 600, matrix)
+    finally:
+        stop.set()
+        reader.join()
+    assert not wrong
+    assert len(answers) > 5
+    assert all(len(each) == 5 for each in answers)
+
+
+@pytest.mark.parametrize("after", ["declared", "one part built", "one attached"])
+def test_an_index_on_embeddings_left_unfinished_is_mended(with_pgvector: Settings, after: str) -> None:
+    ids, matrix = _ids(60), _matrix(60)
+    parts = _index_parts(with_pgvector)
+    with connect(with_pgvector) as connection:
+        _store_vectors(connection, ids)
+        connection.execute("DROP INDEX platform.features_by_embedding")
+        connection.execute(
+            "CREATE INDEX features_by_embedding ON ONLY platform.features USING hnsw (embedding vector_cosine_ops)"
+        )
+        if after != "declared":
+            connection.execute(
+                "CREATE INDEX features_3_embedding_idx ON platform.features_3 USING hnsw (embedding vector_cosine_ops)"
+            )
+        if after == "one attached":
+            connection.execute(
+                "ALTER INDEX platform.features_by_embedding ATTACH PARTITION platform.features_3_embedding_idx"
+            )
+        store_embeddings(connection, "rides", ids, [NOON] * 60, matrix)
+    assert bulk.mend_index(with_pgvector)
+    assert not _same_index(parts, _index_parts(with_pgvector))
+
+
+def test_a_server_with_too_little_shared_memory_builds_the_index_without_workers(
+    with_pgvector: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tebibyte is more than any /dev/shm has; alone, a build takes only what it needs."""
+    monkeypatch.setattr(deferred_index, "LEAST_MEMORY_KIBIBYTES", 1024**3)
+    parts = _index_parts(with_pgvector)
+    with connect(with_pgvector) as connection:
+        _store_vectors(connection, _ids(600))
+        for number in range(8):
+            connection.execute(f"ALTER TABLE platform.features_{number} SET (parallel_workers = 2)")
+    with structlog.testing.capture_logs() as logs:
+        report = store_embeddings_in_bulk(with_pgvector, "rides", _ids(600), [NOON] * 600, _matrix(600))
+    assert report.written == 600
+    assert not _same_index(parts, _index_parts(with_pgvector))
+    assert sum(each["event"] == "index is made without parallel workers" for each in logs) == 8
+
+
+def test_a_bad_matrix_leaves_the_index_on_embeddings_in_peace(with_pgvector: Settings) -> None:
+    parts = _index_parts(with_pgvector)
+    with connect(with_pgvector) as connection:
+        _store_vectors(connection, _ids(600))
+    with pytest.raises(FeaturesInvalid, match="NaN or infinity"):
+        store_embeddings_in_bulk(with_pgvector, "rides", _ids(600), [NOON] * 600, _matrix(600) * np.nan)
+    assert _same_index(parts, _index_parts(with_pgvector))
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -231,6 +367,7 @@ def test_what_is_not_there_is_not_found_and_says_what_is_missing(with_pgvector: 
 
 def test_without_pgvector_all_else_works_and_embeddings_say_what_to_install(without_pgvector: Settings) -> None:
     assert migrations.pending(without_pgvector) == []
+    assert bulk.mend_index(without_pgvector)
     with connect(without_pgvector) as connection:
         _store_vectors(connection, _ids(1))
         for call in (
@@ -272,6 +409,11 @@ def test_an_extension_outside_the_search_path_serves_as_well(
         report = store_embeddings(connection, "rides", _ids(2), [NOON] * 2, _matrix(2))
         assert [each.entity_id for each in similar(connection, _ids(1)[0], k=3)] == [_ids(2)[1]]
     assert (report.matched, report.written) == (2, 0)
+    parts = _index_parts(without_pgvector)
+    with connect(without_pgvector) as connection:
+        _store_vectors(connection, _ids(600)[2:])
+    assert store_embeddings_in_bulk(without_pgvector, "rides", _ids(600), [NOON] * 600, _matrix(600)).written == 598
+    assert not _same_index(parts, _index_parts(without_pgvector))
 
 
 def test_the_command_prints_the_nearest(with_pgvector: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
