@@ -16,9 +16,10 @@ from mage_platform.contracts import (
 )
 from mage_platform.contracts.use_case import Promotion
 from mage_platform.database import connect
+from mage_platform.errors import ArtifactCorrupt, PlatformError, SignatureInvalid
 from mage_platform.features.training_set import training_set
 from mage_platform.registry import champion as champion_of
-from mage_platform.registry import fetch_artifact, move_alias
+from mage_platform.registry import fetch_model, move_alias, verification_keys
 from mage_platform.settings import Settings
 from mage_platform.training.evaluation import binary_metrics, labels_of
 from mage_platform.training.h2o_server import Branch, h2o_server
@@ -61,8 +62,26 @@ def promote(
         use_case: Its promotion rule.
         versions: Freshly registered versions.
         moved_by: Who moves, for the history.
+
+    Raises:
+        SignatureInvalid: A present champion's signature is not right, so it was not loaded and nothing was moved in
+            its region; raised after the other regions were decided on.
+        ArtifactCorrupt: The same for its bytes.
     """
-    return [_promote_one(settings, use_case, version, moved_by) for version in versions]
+    decisions: list[PromotionDecision] = []
+    refusals: list[PlatformError] = []
+    for version in versions:
+        try:
+            decisions.append(_promote_one(settings, use_case, version, moved_by))
+        except (ArtifactCorrupt, SignatureInvalid) as error:
+            log.error(
+                "model refused", audit=True, use_case=version.use_case, region=version.region,
+                challenger=version.version, reason=str(error),
+            )  # fmt: skip
+            refusals.append(error)
+    if refusals:
+        raise type(refusals[0])("\n".join(f"nothing was moved: {refusal}" for refusal in refusals))
+    return decisions
 
 
 def _promote_one(settings: Settings, use_case: UseCase, version: ModelVersion, moved_by: str) -> PromotionDecision:
@@ -107,7 +126,8 @@ def _champion_on_same_rows(
     """The present champion scored by H2O on the candidate's held-out rows."""
     test = training_set(settings, version.use_case, version.region, use_case.input_schema, version.window)["test"]
     with connect(settings) as connection:
-        mojo = fetch_artifact(connection, present.model.mojo_sha256, settings.state_folder / "artifacts")
+        folder = settings.state_folder / "artifacts"
+        mojo, _ = fetch_model(connection, present.model, folder, verification_keys(settings))
     plan = RegionPlan(
         use_case=version.use_case,
         region=version.region,

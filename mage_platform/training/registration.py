@@ -11,7 +11,7 @@ from mage_platform.contracts import FailedCandidate, GoodCandidate, ModelVersion
 from mage_platform.contracts.strict import Contract
 from mage_platform.database import connect
 from mage_platform.errors import ArtifactCorrupt, TrainingFailed
-from mage_platform.registry import register, sha256_of
+from mage_platform.registry import register, sha256_of, signing_key
 from mage_platform.settings import Settings
 
 log = structlog.get_logger()
@@ -41,13 +41,14 @@ class Registration(Contract):
 def register_candidates(
     settings: Settings, use_case: UseCase, candidates: Sequence[GoodCandidate | FailedCandidate]
 ) -> Registration:
-    """Register every good candidate, each with its artifacts in one transaction.
+    """Register every good candidate, signed, each with its artifacts in one transaction.
 
     Raises:
+        SettingsInvalid: There is no key to sign with.
         ArtifactCorrupt: A MOJO on disk is not the one that was evaluated.
         DatabaseUnavailable: PostgreSQL did not answer; a repeated call goes on where this one stopped.
     """
-    versions = []
+    versions, key = [], signing_key(settings)
     for candidate in candidates:
         if isinstance(candidate, FailedCandidate):
             continue
@@ -55,7 +56,8 @@ def register_candidates(
         if not mojo.is_file() or sha256_of(mojo) != candidate.mojo_sha256:
             raise ArtifactCorrupt(f"{mojo} is missing or not the MOJO that was evaluated: train the region again")
         with connect(settings) as connection:
-            version = register(connection, _new_version(use_case, candidate), mojo=mojo, genmodel=genmodel)
+            new = _new_version(use_case, candidate)
+            version = register(connection, new, mojo=mojo, genmodel=genmodel, signing_key=key)
         versions.append(version)
         log.info(
             "model registered", use_case=version.use_case, region=version.region, version=version.version,
