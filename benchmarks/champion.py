@@ -12,7 +12,7 @@ from pathlib import Path
 from mage_platform.command_line.surroundings import present_settings
 from mage_platform.database import connect
 from mage_platform.errors import ModelNotFound, PlatformError
-from mage_platform.registry import champion, fetch_artifact
+from mage_platform.registry import champion, fetch_model, verification_keys
 
 
 def bring(use_case: str, region: str, folder: Path) -> None:
@@ -22,13 +22,14 @@ def bring(use_case: str, region: str, folder: Path) -> None:
         ModelNotFound: The region has none.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with connect(present_settings()) as connection:
+    settings = present_settings()
+    with connect(settings) as connection:
         serving = champion(connection, use_case, region)
         if serving is None:
             raise ModelNotFound(f"{use_case}/{region} has no champion; `make run` trains one")
         model = serving.model
-        shutil.copy(fetch_artifact(connection, model.mojo_sha256, folder), folder / "model.zip")
-        jar = fetch_artifact(connection, model.genmodel_sha256, folder, suffix=".jar")
+        mojo, jar = fetch_model(connection, model, folder, verification_keys(settings))
+        shutil.copy(mojo, folder / "model.zip")
         shutil.copy(jar, folder / "h2o-genmodel.jar")
     (folder / "schema.json").write_text(model.input_schema.model_dump_json())
 

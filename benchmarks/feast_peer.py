@@ -17,7 +17,6 @@ from typing import Any
 os.environ["FEAST_USAGE"] = "False"  # releases before 0.40 told home what was called
 
 import pandas as pd
-
 from feast import Entity, FeatureStore, FeatureView, Field, FileSource, RepoConfig, ValueType
 from feast.infra.offline_stores.contrib.postgres_offline_store.postgres_source import PostgreSQLSource
 from feast.types import Float64, Int64, String

@@ -10,6 +10,7 @@
     │   ├── NothingToTrain        no region has rows to plan a training for
     │   ├── TrainingFailed        one or more regions ended with a reason instead of a candidate
     │   ├── ArtifactCorrupt       bytes do not match the SHA-256 they are registered under
+    │   ├── SignatureInvalid      a model version is not signed by a known key as what it is to be served as
     │   └── PipelineFailed        a Mage pipeline run ended without completing
     ├── NotFound                  what was asked for by name does not exist (yet)
     │   ├── UseCaseNotFound
@@ -103,6 +104,10 @@ class TrainingFailed(ContractViolated):
 
 class ArtifactCorrupt(ContractViolated):
     """Bytes do not match the SHA-256 under which they are registered."""
+
+
+class SignatureInvalid(ContractViolated):
+    """A model version is unsigned, signed by an unknown key, or not what was signed."""
 
 
 class PipelineFailed(ContractViolated):

@@ -197,6 +197,12 @@ class Settings(BaseSettings):
     """Password of the Mage owner's login."""
     redis_password: SecretStr | None = None
     """Password of Redis; none by default."""
+    signing_key: SecretStr | None = None
+    """Private Ed25519 key (PEM) that signs model versions: the secret `platform_signing_key`. Only training and
+    `mage-platform models sign` need it."""
+    verification_keys: str | None = None
+    """Public Ed25519 keys (PEM, one after the other) whose signatures count, the file `platform_verification_keys`
+    beside the secrets. The sidecar, training and promotions by hand need it; several, so that a key can be replaced."""
 
     @property
     def runs_folder(self) -> Path:
@@ -273,5 +279,6 @@ def _explain(error: ValidationError) -> SettingsInvalid:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"]]
     name = PREFIX + "__".join(path).upper()
-    value = "" if "password" in name.lower() else f"={first.get('input')!r}"
+    secret = name.lower().endswith(("password", "key", "keys"))
+    value = "" if secret else f"={first.get('input')!r}"
     return SettingsInvalid(f"{name}{value}: {first['msg']}", field=".".join(path))

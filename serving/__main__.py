@@ -28,6 +28,7 @@ def main() -> int:
     """
     try:
         settings = load_settings()
+        application = create_app(settings)
         listener = _listen(settings)
     except PlatformError as error:
         print(f"the sidecar cannot start: {error}", file=sys.stderr)
@@ -35,7 +36,7 @@ def main() -> int:
     configure_logging(settings)
     forward()
     config = uvicorn.Config(
-        create_app(settings),
+        application,
         loop="uvloop",
         http="httptools",
         ws="none",

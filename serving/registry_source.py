@@ -13,7 +13,7 @@ from mage_platform.contracts import Champion
 from mage_platform.database import connect
 from mage_platform.database.connections import Connection
 from mage_platform.errors import DatabaseUnavailable
-from mage_platform.registry import champions, champions_marker, fetch_artifact
+from mage_platform.registry import VerificationKeys, champions, champions_marker, fetch_model, verification_keys
 from mage_platform.settings import Settings
 
 
@@ -27,7 +27,12 @@ class ChampionReader(Protocol):
         """The present champions."""
 
     def files(self, champion: Champion) -> tuple[Path, Path]:
-        """MOJO and genmodel jar of a champion on local disk, their digests verified."""
+        """MOJO and genmodel jar of a champion on local disk, their signature and digests verified.
+
+        Raises:
+            SignatureInvalid: No known key signed them as this champion.
+            ArtifactCorrupt: Their bytes are not those that were registered.
+        """
 
 
 class ChampionSource(Protocol):
@@ -41,13 +46,17 @@ class RegistrySource:
     """The registry.
 
     Args:
-        settings: Where PostgreSQL is.
-        folder: Where verified artifacts are kept between starts.
+        settings: Where PostgreSQL is, and the keys whose signatures count.
+        folder: Where artifacts are kept between starts; they are verified again whenever they are loaded.
+
+    Raises:
+        SettingsInvalid: There is no key to verify with, or one is malformed.
     """
 
     def __init__(self, settings: Settings, folder: Path) -> None:
         self._settings = settings
         self._folder = folder
+        self._keys = verification_keys(settings)
 
     @contextmanager
     def session(self) -> Iterator[ChampionReader]:
@@ -60,13 +69,14 @@ class RegistrySource:
             # Each statement its own transaction: a transaction held between the looks would keep a pooled server
             # connection, and would never see an alias move.
             connection.autocommit = True
-            yield _RegistryReader(connection, self._folder)
+            yield _RegistryReader(connection, self._folder, self._keys)
 
 
 class _RegistryReader:
-    def __init__(self, connection: Connection, folder: Path) -> None:
+    def __init__(self, connection: Connection, folder: Path, keys: VerificationKeys) -> None:
         self._connection = connection
         self._folder = folder
+        self._keys = keys
 
     def marker(self) -> int:
         return champions_marker(self._connection)
@@ -75,10 +85,8 @@ class _RegistryReader:
         return champions(self._connection)
 
     def files(self, champion: Champion) -> tuple[Path, Path]:
-        model = champion.model
         try:
-            mojo = fetch_artifact(self._connection, model.mojo_sha256, self._folder)
-            return mojo, fetch_artifact(self._connection, model.genmodel_sha256, self._folder, suffix=".jar")
+            return fetch_model(self._connection, champion.model, self._folder, self._keys)
         except psycopg.OperationalError as error:
             # Told apart from an artifact that is wrong: this is not the model's fault.
             raise DatabaseUnavailable(f"PostgreSQL went away while a model was fetched: {error}") from error

@@ -2,7 +2,8 @@
 
 A new champion is fetched, verified, loaded and warmed while the old one answers; then one reference is replaced.
 Requests under way finish on the model they began with. When a step fails the old model stays, the fault is kept for
-`/health/ready`, and it is tried again. When PostgreSQL is gone, what is loaded keeps answering.
+`/health/ready`, and it is tried again. A version whose signature or bytes are not right is refused the same way, and
+one line of the log says so for whoever audits it. When PostgreSQL is gone, what is loaded keeps answering.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from datetime import UTC, datetime
 
 import structlog
 
-from mage_platform.contracts import POOLED, Champion
-from mage_platform.errors import PlatformError, Unavailable
+from mage_platform.contracts import POOLED, Champion, ModelVersion
+from mage_platform.errors import ArtifactCorrupt, PlatformError, SignatureInvalid, Unavailable
 from serving.encoding import Fault
 from serving.models import ServedModel
 from serving.problems import NotServed
@@ -186,7 +187,7 @@ class Repository:
         except Unavailable:
             raise
         except Exception as error:  # the edge: a model that cannot be loaded must not stop the others
-            self._note_fault(key, version, error)
+            self._note_fault(key, champion.model, error)
             return
         self.models = {**self.models, key: model}
         self.faults = {other: kept for other, kept in self.faults.items() if other != key}
@@ -200,8 +201,8 @@ class Repository:
             seconds=round(time.monotonic() - started, 3),
         )
 
-    def _note_fault(self, key: Key, version: int, error: Exception) -> None:
-        before = self.faults.get(key)
+    def _note_fault(self, key: Key, model: ModelVersion, error: Exception) -> None:
+        before, version = self.faults.get(key), model.version
         again = before is not None and before.version == version
         pause = min(before.pause_seconds * 2, LONGEST_RETRY_SECONDS) if before and again else RETRY_SECONDS
         fault = LoadFault(
@@ -214,11 +215,18 @@ class Repository:
             pause_seconds=pause,
         )
         self.faults = {**self.faults, key: fault}
+        if before is not None and again and before.reason == fault.reason:
+            return  # said once; /health/ready tells it as long as it lasts
+        served = self.models.get(key)
+        refused = isinstance(error, (ArtifactCorrupt, SignatureInvalid))
         log.error(
-            "model not loaded, the one before stays" if key in self.models else "model not loaded",
+            "model refused" if refused else "model not loaded",
+            audit=refused,
             use_case=key[0],
             region=key[1],
             version=version,
+            mojo_sha256=model.mojo_sha256,
+            signed_by=model.signed_by,
             reason=fault.reason,
-            retry_seconds=pause,
+            keeps_serving=served.version.version if served else None,
         )

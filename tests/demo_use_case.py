@@ -50,7 +50,7 @@ training:
   include_algorithms: [GBM, GLM]
   minimum_rows: 50
   naive_baseline: [carrier]
-promotion: {metric: auc}
+promotion: {metric: auc, confidence: 0.5}
 serving: {cache_ttl_seconds: 60}
 """
 

@@ -12,8 +12,18 @@ from mage_platform.command_line.surroundings import present_settings
 from mage_platform.contracts import POOLED, AliasMove, ModelVersion
 from mage_platform.contracts.metrics import METRIC_TITLES, METRICS
 from mage_platform.database import connect
+from mage_platform.database.connections import Connection
 from mage_platform.errors import ContractViolated, ModelNotFound
-from mage_platform.registry import alias_history, champion, champions, model_versions, move_alias
+from mage_platform.registry import (
+    alias_history,
+    champion,
+    champions,
+    model_version,
+    model_versions,
+    move_alias,
+    verification_keys,
+)
+from mage_platform.settings import Settings
 
 
 @click.group()
@@ -82,10 +92,9 @@ def model_row(model: ModelVersion, *, is_champion: bool) -> list[object]:
 @json_option
 def promote(use_case: str, region: str, version: int, reason: str, as_json: bool) -> None:
     """Make VERSION the champion by hand. Sidecars serve it within seconds."""
-    with connect(present_settings()) as connection:
-        move = move_alias(
-            connection, use_case=use_case, region=region, version=version, moved_by=getpass.getuser(), reason=reason
-        )
+    settings = present_settings()
+    with connect(settings) as connection:
+        move = _move_champion(settings, connection, use_case, region, version, reason)
     _print_move(move, f"{use_case}/{region} version {version} is the champion already", as_json)
 
 
@@ -96,7 +105,8 @@ def promote(use_case: str, region: str, version: int, reason: str, as_json: bool
 @json_option
 def rollback(use_case: str, region: str, reason: str, as_json: bool) -> None:
     """Give the alias back to the champion before the present one."""
-    with connect(present_settings()) as connection:
+    settings = present_settings()
+    with connect(settings) as connection:
         present = champion(connection, use_case, region)
         if present is None:
             raise ModelNotFound(f"{use_case}/{region} has no champion to roll back")
@@ -109,10 +119,18 @@ def rollback(use_case: str, region: str, reason: str, as_json: bool) -> None:
             raise ContractViolated(
                 f"version {present.model.version} is the first champion of {use_case}/{region}: there is none before it"
             )
-        move = move_alias(
-            connection, use_case=use_case, region=region, version=before, moved_by=getpass.getuser(), reason=reason
-        )
+        move = _move_champion(settings, connection, use_case, region, before, reason)
     _print_move(move, "nothing moved", as_json)
+
+
+def _move_champion(
+    settings: Settings, connection: Connection, use_case: str, region: str, version: int, reason: str
+) -> AliasMove | None:
+    """Move the alias by hand, but not to a version whose signature every sidecar would refuse."""
+    verification_keys(settings).verify(model_version(connection, use_case, region, version))
+    return move_alias(
+        connection, use_case=use_case, region=region, version=version, moved_by=getpass.getuser(), reason=reason
+    )
 
 
 def _print_move(move: AliasMove | None, otherwise: str, as_json: bool) -> None:

@@ -63,6 +63,10 @@ class ModelVersion(NewVersion):
     genmodel_sha256: Sha256
     explainer_sha256: Sha256 | None = None
     registered_at: AwareDatetime
+    signature: str | None = None
+    """Ed25519 signature in base64, see `mage_platform.registry.signatures`; None if it was never signed."""
+    signed_by: str | None = None
+    """Id of the key that signed it: the first 16 digits of the SHA-256 of the public key."""
 
     @property
     def reference(self) -> ModelReference:

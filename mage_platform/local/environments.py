@@ -91,8 +91,9 @@ def environments_for(command: str, project: Path = PROJECT) -> list[Environment]
         else Environment(project / ".venv", (platform,), optional_locks=(tools,))
     )
     if command == "bench-feast":
-        state = Path(os.environ.get("PLATFORM_STATE_FOLDER", project / ".platform")).absolute()
-        feast = Environment(state / "feast-environment", (project / "benchmarks" / "feast-requirements.txt",))
+        feast = Environment(
+            place_of_state.chosen(project) / "feast-environment", (project / "benchmarks" / "feast-requirements.txt",)
+        )
         return [main_environment, feast]
     return [main_environment, Environment(project / ".venv-serving", (project / "serving" / "requirements.txt",))]
 

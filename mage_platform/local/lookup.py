@@ -72,7 +72,9 @@ def with_absolute_folder(settings: Settings) -> Settings:
     return settings.model_copy(update={"state_folder": settings.state_folder.absolute()})
 
 
-_KEPT_ON_FILE = ("database_password", "mage_database_password", "mage_owner_password")
+_KEPT_ON_FILE = (
+    "database_password", "mage_database_password", "mage_owner_password", "signing_key", "verification_keys",
+)  # fmt: skip
 
 
 def _passwords(passwords: Passwords) -> dict[str, object]:
@@ -80,6 +82,8 @@ def _passwords(passwords: Passwords) -> dict[str, object]:
         "database_password": passwords.database,
         "mage_database_password": passwords.mage_database,
         "mage_owner_password": passwords.mage_owner,
+        "signing_key": passwords.signing_key,
+        "verification_keys": passwords.verification_keys,
     }
 
 

@@ -19,6 +19,7 @@ from typing import TypeVar
 from mage_platform.errors import PlatformError
 from mage_platform.local import postgres, proc, state_folder
 from mage_platform.local.embedded import running
+from mage_platform.local.first_signing import sign_once
 from mage_platform.local.h2o_server import h2o_service, trains_here
 from mage_platform.local.java import Java, find_java
 from mage_platform.local.lookup import (
@@ -122,6 +123,8 @@ class Stack:
             await self._supervisor.start(pgbouncer_service(given, passwords, pooler))
         if self._migrate:
             await asyncio.to_thread(_apply_migrations, effective)
+            for sentence in await asyncio.to_thread(sign_once, effective):
+                self._reporter.note(sentence)
 
     async def _start_beside_database(self, java: Java | None) -> None:
         services = [valkey_service(self._given)] if "valkey" in self._wanted else []

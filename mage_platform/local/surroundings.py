@@ -11,7 +11,11 @@ from mage_platform.local.passwords import secrets_folder
 from mage_platform.settings import PREFIX, PROJECT, Settings
 
 _HARMLESS = ("PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "USER", "LOGNAME")
-_SECRETS = {"database_password", "mage_database_password", "mage_owner_password", "redis_password"}
+_SECRETS = {
+    "database_password", "mage_database_password", "mage_owner_password", "redis_password", "signing_key",
+    "verification_keys",
+}  # fmt: skip
+"""What processes read from the secrets folder, never from their environment."""
 
 
 def plain_environment(settings: Settings) -> dict[str, str]:

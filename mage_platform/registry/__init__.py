@@ -8,16 +8,21 @@ from mage_platform.registry.aliases import (
     lock_region,
     move_alias,
 )
-from mage_platform.registry.artifacts import fetch_artifact, sha256_of, store_artifact
+from mage_platform.registry.artifacts import sha256_of
 from mage_platform.registry.decisions import last_decision, record_decision
-from mage_platform.registry.versions import model_version, model_versions, register
+from mage_platform.registry.signatures import SigningKey, VerificationKeys, signing_key, verification_keys
+from mage_platform.registry.signing import Signing, sign_registered
+from mage_platform.registry.versions import fetch_model, model_version, model_versions, register
 
 __all__ = [
+    "Signing",
+    "SigningKey",
+    "VerificationKeys",
     "alias_history",
     "champion",
     "champions",
     "champions_marker",
-    "fetch_artifact",
+    "fetch_model",
     "last_decision",
     "lock_region",
     "model_version",
@@ -26,5 +31,7 @@ __all__ = [
     "record_decision",
     "register",
     "sha256_of",
-    "store_artifact",
+    "sign_registered",
+    "signing_key",
+    "verification_keys",
 ]

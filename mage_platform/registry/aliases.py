@@ -11,7 +11,7 @@ from mage_platform.registry.versions import as_model_version, model_version
 def champions(connection: Connection, *, use_case: str | None = None, region: str | None = None) -> list[Champion]:
     """The present champions, by use case and region; each argument narrows the list."""
     rows = connection.execute(QUERIES.champions, {"use_case": use_case, "region": region})
-    return [Champion(model=as_model_version(row), since=row[9]) for row in rows]
+    return [Champion(model=as_model_version(row), since=row[11]) for row in rows]
 
 
 def champion(connection: Connection, use_case: str, region: str) -> Champion | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
@@ -53,24 +54,42 @@ def fetch_artifact(connection: Connection, sha256: str, folder: Path, *, suffix:
     target = folder / f"{sha256}{suffix}"
     if target.exists() and sha256_of(target) == sha256:
         return target
-    size = connection.execute(QUERIES.artifact_size, {"sha256": sha256}).fetchone()
-    if size is None:
-        raise NotFound(f"no artifact {sha256} is registered")
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=f".{sha256[:12]}")
     try:
         with os.fdopen(handle, "wb") as file:
-            for number in range(-(-size[0] // CHUNK_BYTES)):
-                chunk = connection.execute(
-                    QUERIES.read_chunk, {"sha256": sha256, "number": number}, binary=True
-                ).fetchone()
-                file.write(chunk[0] if chunk else b"")
-        if sha256_of(Path(name)) != sha256:
-            raise ArtifactCorrupt(
-                f"artifact {sha256} does not match its SHA-256: it was altered or truncated in the registry; "
-                "train again, or move the alias to another version with `mage-platform models rollback`"
-            )
+            for chunk in _checked_chunks(connection, sha256):
+                file.write(chunk)
         Path(name).replace(target)
     finally:
         Path(name).unlink(missing_ok=True)
     return target
+
+
+def check_artifact(connection: Connection, sha256: str) -> None:
+    """Read an artifact in the registry through and hold it against its digest.
+
+    Raises:
+        NotFound: No artifact of this digest is registered.
+        ArtifactCorrupt: The bytes do not match the digest.
+    """
+    for _ in _checked_chunks(connection, sha256):
+        pass
+
+
+def _checked_chunks(connection: Connection, sha256: str) -> Iterator[bytes]:
+    """The bytes of an artifact; the end is reached only by the right ones."""
+    size = connection.execute(QUERIES.artifact_size, {"sha256": sha256}).fetchone()
+    if size is None:
+        raise NotFound(f"no artifact {sha256} is registered")
+    digest = hashlib.sha256()
+    for number in range(-(-size[0] // CHUNK_BYTES)):
+        row = connection.execute(QUERIES.read_chunk, {"sha256": sha256, "number": number}, binary=True).fetchone()
+        chunk = row[0] if row else b""
+        digest.update(chunk)
+        yield chunk
+    if digest.hexdigest() != sha256:
+        raise ArtifactCorrupt(
+            f"artifact {sha256} does not match its SHA-256: it was altered or truncated in the registry; "
+            "train again, or move the alias to another version with `mage-platform models rollback`"
+        )

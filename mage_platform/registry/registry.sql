@@ -35,8 +35,14 @@ SELECT %(use_case)s, %(region)s, coalesce(max(version), 0) + 1, %(algorithm)s, %
 FROM platform.model_versions WHERE use_case = %(use_case)s AND region = %(region)s
 RETURNING version, registered_at
 
+-- name: sign_version
+UPDATE platform.model_versions SET signature = %(signature)s, signed_by = %(signed_by)s
+WHERE use_case = %(use_case)s AND region = %(region)s AND version = %(version)s
+  AND mojo_sha256 = %(mojo_sha256)s AND genmodel_sha256 = %(genmodel_sha256)s
+
 -- name: versions
-SELECT use_case, region, version, algorithm, mojo_sha256, genmodel_sha256, run, details, registered_at
+SELECT use_case, region, version, algorithm, mojo_sha256, genmodel_sha256, run, details, registered_at, signature,
+       signed_by
 FROM platform.model_versions
 WHERE (%(use_case)s::text IS NULL OR use_case = %(use_case)s)
   AND (%(region)s::text IS NULL OR region = %(region)s)
@@ -45,7 +51,7 @@ ORDER BY use_case, region, version DESC
 
 -- name: champions
 SELECT v.use_case, v.region, v.version, v.algorithm, v.mojo_sha256, v.genmodel_sha256, v.run, v.details,
-       v.registered_at, a.moved_at
+       v.registered_at, v.signature, v.signed_by, a.moved_at
 FROM platform.model_aliases a
 JOIN platform.model_versions v USING (use_case, region, version)
 WHERE a.alias = 'champion'

@@ -10,15 +10,22 @@ from psycopg.types.json import Jsonb
 from mage_platform.contracts import ModelVersion, NewVersion
 from mage_platform.database.connections import Connection
 from mage_platform.errors import ModelNotFound
-from mage_platform.registry.artifacts import QUERIES, store_artifact
+from mage_platform.registry.artifacts import QUERIES, fetch_artifact, store_artifact
+from mage_platform.registry.signatures import SigningKey, VerificationKeys
 
 _COLUMNS = {"use_case", "region", "algorithm", "run"}
 
 
 def register(
-    connection: Connection, new: NewVersion, *, mojo: Path, genmodel: Path, explainer: Path | None = None
+    connection: Connection,
+    new: NewVersion,
+    *,
+    mojo: Path,
+    genmodel: Path,
+    signing_key: SigningKey,
+    explainer: Path | None = None,
 ) -> ModelVersion:
-    """Register a version with its artifacts, in the caller's transaction.
+    """Register a version with its artifacts, signed, in the caller's transaction.
 
     A run registers at most one version of a region, and the same training at most one for ever: called again for
     the same run (a block that was retried) or the same training fingerprint it returns the version there is.
@@ -28,6 +35,7 @@ def register(
         new: What is registered.
         mojo: The MOJO zip.
         genmodel: h2o-genmodel.jar of the H2O version that wrote the MOJO.
+        signing_key: The deployment's key.
         explainer: MOJO of the tree model kept beside it, where there is one.
     """
     region = {"use_case": new.use_case, "region": new.region}
@@ -46,7 +54,35 @@ def register(
         {**region, **digests, "algorithm": new.algorithm, "run": new.run, "details": Jsonb(details)},
     ).fetchone()
     assert row is not None
-    return ModelVersion(**dict(new), **digests, explainer_sha256=explainer_sha256, version=row[0], registered_at=row[1])
+    model = signing_key.sign(
+        ModelVersion(**dict(new), **digests, explainer_sha256=explainer_sha256, version=row[0], registered_at=row[1])
+    )
+    keep_signature(connection, model)
+    return model
+
+
+def keep_signature(connection: Connection, signed: ModelVersion) -> None:
+    """Write down the signature of a registered version, in the caller's transaction."""
+    names = {"use_case", "region", "version", "mojo_sha256", "genmodel_sha256", "signature", "signed_by"}
+    connection.execute(QUERIES.sign_version, signed.model_dump(include=names))
+
+
+def fetch_model(connection: Connection, model: ModelVersion, folder: Path, keys: VerificationKeys) -> tuple[Path, Path]:
+    """Bring a version's artifacts to a folder: the one way in which a model leaves the registry to be loaded.
+
+    Its signature is verified first, and the digests of both files each time, also of copies already there.
+
+    Returns:
+        The paths of the MOJO zip and of the genmodel jar.
+
+    Raises:
+        SignatureInvalid: No known key signed these artifacts for this use case, region and version.
+        ArtifactCorrupt: The bytes in the registry do not match the digest.
+        NotFound: An artifact is not there.
+    """
+    keys.verify(model)
+    mojo = fetch_artifact(connection, model.mojo_sha256, folder)
+    return mojo, fetch_artifact(connection, model.genmodel_sha256, folder, suffix=".jar")
 
 
 def model_versions(
@@ -80,6 +116,7 @@ def model_version(connection: Connection, use_case: str, region: str, version: i
 def as_model_version(row: Any) -> ModelVersion:
     """Model version from a row of the queries `versions` and `champions`."""
     use_case, region, version, algorithm, mojo_sha256, genmodel_sha256, run, details, registered_at = row[:9]
+    signature, signed_by = row[9:11]
     return ModelVersion(
         use_case=use_case,
         region=region,
@@ -89,5 +126,7 @@ def as_model_version(row: Any) -> ModelVersion:
         genmodel_sha256=genmodel_sha256,
         run=run,
         registered_at=registered_at,
+        signature=signature,
+        signed_by=signed_by,
         **details,
     )

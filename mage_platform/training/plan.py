@@ -6,6 +6,7 @@ from mage_platform.contracts import POOLED, RegionPlan, UseCase
 from mage_platform.database import connect
 from mage_platform.errors import NothingToTrain
 from mage_platform.features.training_set import labelled_rows_by_region
+from mage_platform.registry import signing_key
 from mage_platform.settings import Settings
 
 
@@ -24,9 +25,11 @@ def plan_regions(
             region named here without any labels still gets a plan, and ends with a reason.
 
     Raises:
+        SettingsInvalid: There is no key to sign the models with.
         NothingToTrain: There is no region at all. Raised here, before the fan-out, because Mage waits two minutes
             for the items of a generator that gives none.
     """
+    signing_key(settings)  # a missing key is told now, not after hours of training
     window = use_case.training.window
     with connect(settings) as connection:
         rows = labelled_rows_by_region(connection, use_case.name, window)

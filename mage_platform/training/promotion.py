@@ -17,9 +17,10 @@ from mage_platform.contracts import (
     UseCase,
 )
 from mage_platform.database import connect
+from mage_platform.errors import ArtifactCorrupt, PlatformError, SignatureInvalid
 from mage_platform.features.vectors import LABEL
 from mage_platform.registry import champion as champion_of
-from mage_platform.registry import fetch_artifact, lock_region, move_alias, record_decision
+from mage_platform.registry import fetch_model, lock_region, move_alias, record_decision, verification_keys
 from mage_platform.settings import Settings
 from mage_platform.training.evaluation import evaluate
 from mage_platform.training.h2o_server import Branch, h2o_server
@@ -44,13 +45,28 @@ def promote(
 
     Returns:
         One decision for each version, each recorded beside it.
+
+    Raises:
+        SignatureInvalid: A present champion's signature is not right, so it was not loaded and nothing was moved in
+            its region; raised after the other regions were decided on.
+        ArtifactCorrupt: The same for its bytes.
     """
     rows = {region: HeldOut.read(Path(path)) for region, path in registration.held_out.items()}
     others = _Others(settings, use_case, rows.get(POOLED))
-    return [
-        _promote_one(settings, use_case, version, rows[version.region], others, moved_by)
-        for version in registration.versions
-    ]
+    decisions: list[PromotionDecision] = []
+    refusals: list[PlatformError] = []
+    for version in registration.versions:
+        try:
+            decisions.append(_promote_one(settings, use_case, version, rows[version.region], others, moved_by))
+        except (ArtifactCorrupt, SignatureInvalid) as error:
+            log.error(
+                "model refused", audit=True, use_case=version.use_case, region=version.region,
+                challenger=version.version, reason=str(error),
+            )  # fmt: skip
+            refusals.append(error)
+    if refusals:
+        raise type(refusals[0])("\n".join(f"nothing was moved: {refusal}" for refusal in refusals))
+    return decisions
 
 
 def _promote_one(
@@ -146,7 +162,8 @@ class _Others:
 
     def _score(self, model: ModelVersion, rows: HeldOut) -> Floats:
         with connect(self._settings) as connection:
-            mojo = fetch_artifact(connection, model.mojo_sha256, self._settings.state_folder / "artifacts")
+            folder = self._settings.state_folder / "artifacts"
+            mojo, _ = fetch_model(connection, model, folder, verification_keys(self._settings))
         plan = RegionPlan(
             use_case=model.use_case,
             region=model.region,

@@ -11,7 +11,7 @@ from mage_platform.contracts import FailedCandidate, GoodCandidate, ModelVersion
 from mage_platform.contracts.strict import Contract, Region
 from mage_platform.database import connect
 from mage_platform.errors import ArtifactCorrupt, TrainingFailed
-from mage_platform.registry import register, sha256_of
+from mage_platform.registry import register, sha256_of, signing_key
 from mage_platform.settings import Settings
 
 log = structlog.get_logger()
@@ -51,15 +51,17 @@ def _names(versions: Sequence[ModelVersion]) -> str:
 def register_candidates(
     settings: Settings, use_case: UseCase, candidates: Sequence[GoodCandidate | FailedCandidate]
 ) -> Registration:
-    """Register every good candidate, each with its artifacts in one transaction; one trained before is not again.
+    """Register every good candidate, signed, each with its artifacts in one transaction; the same training only once.
 
     Raises:
+        SettingsInvalid: There is no key to sign with.
         ArtifactCorrupt: A MOJO on disk is not the one that was evaluated.
         DatabaseUnavailable: PostgreSQL did not answer; a repeated call goes on where this one stopped.
     """
     versions: list[ModelVersion] = []
     unchanged: list[Region] = []
     held_out: dict[Region, str] = {}
+    key = signing_key(settings)
     for candidate in candidates:
         if isinstance(candidate, FailedCandidate):
             continue
@@ -69,7 +71,12 @@ def register_candidates(
         explainer = Path(candidate.explainer.mojo_path) if candidate.explainer else None
         with connect(settings) as connection:
             version = register(
-                connection, _new_version(use_case, candidate), mojo=mojo, genmodel=genmodel, explainer=explainer
+                connection,
+                _new_version(use_case, candidate),
+                mojo=mojo,
+                genmodel=genmodel,
+                signing_key=key,
+                explainer=explainer,
             )
         versions.append(version)
         held_out[version.region] = candidate.test_path

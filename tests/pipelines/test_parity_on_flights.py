@@ -23,7 +23,7 @@ from mage_platform.features.training_set import training_set
 from mage_platform.features.vectors import build_vectors
 from mage_platform.ingestion import store_vectors
 from mage_platform.local.embedded import running
-from mage_platform.registry import move_alias, register
+from mage_platform.registry import move_alias, register, signing_key
 from mage_platform.settings import PROJECT, Settings, load_settings
 from mage_platform.sources import load_rows
 from mage_platform.training.h2o_server import H2O_VERSION, Branch, h2o_server
@@ -123,7 +123,7 @@ def serve(
         mojo_bytes=mojo.stat().st_size, lineage=a_lineage(f"parity {number}"),
     )  # fmt: skip
     with connect(settings) as connection:
-        version = register(connection, new, mojo=mojo, genmodel=genmodel).version
+        version = register(connection, new, mojo=mojo, genmodel=genmodel, signing_key=signing_key(settings)).version
         move_alias(connection, use_case=use_case.name, region=REGION, version=version, moved_by="test", reason="parity")
     address = f"{settings.sidecar.url}/v1/models/{use_case.name}/{REGION}"
     deadline = time.monotonic() + 60

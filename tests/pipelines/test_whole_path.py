@@ -19,7 +19,15 @@ from mage_platform.contracts import POOLED, NewVersion, entity_id_of
 from mage_platform.database import connect
 from mage_platform.local.embedded import running
 from mage_platform.local.surroundings import block_environment
-from mage_platform.registry import champions, fetch_artifact, model_version, model_versions, register
+from mage_platform.registry import (
+    champions,
+    fetch_model,
+    model_version,
+    model_versions,
+    register,
+    signing_key,
+    verification_keys,
+)
 from mage_platform.settings import PROJECT, Settings, load_settings
 from tests import demo_use_case as demo
 from tests.stores.registry_samples import a_lineage
@@ -185,11 +193,10 @@ def test_a_promotion_by_hand_is_served_and_a_rollback_gives_it_back(
 ) -> None:
     with connect(settings) as connection:
         first = model_version(connection, demo.NAME, "Bern", 1)
-        mojo = fetch_artifact(connection, first.mojo_sha256, tmp_path)
-        genmodel = fetch_artifact(connection, first.genmodel_sha256, tmp_path, suffix=".jar")
+        mojo, genmodel = fetch_model(connection, first, tmp_path, verification_keys(settings))
         fields = {name: getattr(first, name) for name in NewVersion.model_fields}
         again = NewVersion(**{**fields, "run": "another", "seed": 8, "lineage": a_lineage("another")})
-        assert register(connection, again, mojo=mojo, genmodel=genmodel).version == 2
+        assert register(connection, again, mojo=mojo, genmodel=genmodel, signing_key=signing_key(settings)).version == 2
     told = json.loads(command(settings, "models", "diff", demo.NAME, "Bern", "1", "2", "--json").stdout)
     assert {"what": "seed", "1": 7, "2": 8} in told
     assert command(settings, "models", "promote", demo.NAME, "Bern", "2", "--reason", "a test").returncode == 0

@@ -18,7 +18,7 @@ import httpx
 from mage_platform.contracts import BinaryMetrics, FeatureColumn, InputSchema, NewVersion, TrainingWindow
 from mage_platform.database import connect
 from mage_platform.local.surroundings import platform_environment
-from mage_platform.registry import move_alias, register
+from mage_platform.registry import move_alias, register, signing_key
 from mage_platform.settings import PROJECT, Settings
 from tests.stores.registry_samples import a_lineage
 
@@ -96,7 +96,9 @@ def registered(
         run=run,
     ).model_copy(update=more)
     with connect(settings) as connection:
-        return register(connection, new, mojo=trained.mojo(model), genmodel=trained.genmodel).version
+        return register(
+            connection, new, mojo=trained.mojo(model), genmodel=trained.genmodel, signing_key=signing_key(settings)
+        ).version
 
 
 def promote(settings: Settings, use_case: str, region: str, version: int) -> None:
@@ -112,6 +114,7 @@ class Sidecar:
     process: subprocess.Popen[bytes]
     client: httpx.Client
     settings: Settings
+    log: Path
 
     def predict(self, use_case: str, region: str, features: dict[str, Any] | None, **more: Any) -> httpx.Response:
         """Ask for one prediction."""
@@ -123,6 +126,11 @@ class Sidecar:
     def readiness(self) -> dict[str, Any]:
         """What `/health/ready` says."""
         return dict(self.client.get("/health/ready").json())
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The lines of its log with this event."""
+        lines = [line for line in self.log.read_text().splitlines() if line.startswith("{")]
+        return [line for line in map(json.loads, lines) if line["event"] == event]
 
     def await_version(self, use_case: str, region: str, version: int, seconds: float = 15) -> None:
         """Wait until a version is served."""
@@ -155,7 +163,7 @@ def sidecar(settings: Settings, folder: Path, *, ready: bool = True, **variables
     with httpx.Client(base_url=settings.sidecar.url, timeout=10) as client:
         try:
             _await_answer(client, "/health/ready" if ready else "/health/live", process, log)
-            yield Sidecar(process, client, settings)
+            yield Sidecar(process, client, settings, log)
         finally:
             if process.poll() is None:
                 process.terminate()

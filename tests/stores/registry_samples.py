@@ -1,9 +1,11 @@
-"""A version to register: everything but the artifacts."""
+"""Versions to register, and keys of somebody else."""
 
 from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime
+
+from pydantic import SecretStr
 
 from mage_platform.contracts import (
     BinaryMetrics,
@@ -14,6 +16,23 @@ from mage_platform.contracts import (
     NewVersion,
     TrainingWindow,
 )
+from mage_platform.registry import SigningKey, signing_key
+from mage_platform.registry.signatures import new_signing_key, with_public_half
+from mage_platform.settings import Settings
+
+
+def with_new_key(settings: Settings) -> Settings:
+    """The same deployment after its key was replaced: the old public half still counts."""
+    private = new_signing_key()
+    public = with_public_half(private, settings.verification_keys or "")
+    return settings.model_copy(update={"signing_key": SecretStr(private), "verification_keys": public})
+
+
+def stranger(settings: Settings) -> SigningKey:
+    """A key this deployment does not know."""
+    private = new_signing_key()
+    update = {"signing_key": SecretStr(private), "verification_keys": with_public_half(private, "")}
+    return signing_key(settings.model_copy(update=update))
 
 
 def a_lineage(training: str) -> Lineage:

@@ -12,15 +12,17 @@ import pytest
 from mage_platform.database import connect
 from mage_platform.errors import ArtifactCorrupt, ModelNotFound, NotFound
 from mage_platform.registry import (
+    SigningKey,
     alias_history,
     champion,
     champions,
     champions_marker,
-    fetch_artifact,
     model_versions,
     move_alias,
     register,
+    signing_key,
 )
+from mage_platform.registry.artifacts import fetch_artifact
 from mage_platform.settings import Settings
 from tests.stores.registry_samples import a_version
 
@@ -35,15 +37,22 @@ def mojo(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def key(settings: Settings) -> SigningKey:
+    return signing_key(settings)
+
+
+@pytest.fixture
 def genmodel(tmp_path: Path) -> Path:
     path = tmp_path / "h2o-genmodel.jar"
     path.write_bytes(b"jar")
     return path
 
 
-def test_a_registered_version_comes_back_as_it_was(settings: Settings, mojo: Path, genmodel: Path) -> None:
+def test_a_registered_version_comes_back_as_it_was(
+    settings: Settings, key: SigningKey, mojo: Path, genmodel: Path
+) -> None:
     with connect(settings) as connection:
-        registered = register(connection, a_version(), mojo=mojo, genmodel=genmodel)
+        registered = register(connection, a_version(), mojo=mojo, genmodel=genmodel, signing_key=key)
     with connect(settings) as connection:
         assert model_versions(connection, use_case="rides") == [registered]
     assert registered.version == 1
@@ -51,10 +60,10 @@ def test_a_registered_version_comes_back_as_it_was(settings: Settings, mojo: Pat
 
 
 def test_an_artifact_comes_back_to_the_last_byte(
-    settings: Settings, mojo: Path, genmodel: Path, tmp_path: Path
+    settings: Settings, key: SigningKey, mojo: Path, genmodel: Path, tmp_path: Path
 ) -> None:
     with connect(settings) as connection:
-        version = register(connection, a_version(), mojo=mojo, genmodel=genmodel)
+        version = register(connection, a_version(), mojo=mojo, genmodel=genmodel, signing_key=key)
         fetched = fetch_artifact(connection, version.mojo_sha256, tmp_path / "cache")
         assert fetched.read_bytes() == mojo.read_bytes()
         fetched.write_bytes(b"altered on this disk")
@@ -69,10 +78,10 @@ def test_an_artifact_comes_back_to_the_last_byte(
     ],
 )
 def test_an_altered_or_truncated_artifact_is_refused_and_leaves_no_file(
-    settings: Settings, mojo: Path, genmodel: Path, tmp_path: Path, damage: str
+    settings: Settings, key: SigningKey, mojo: Path, genmodel: Path, tmp_path: Path, damage: str
 ) -> None:
     with connect(settings) as connection:
-        version = register(connection, a_version(), mojo=mojo, genmodel=genmodel)
+        version = register(connection, a_version(), mojo=mojo, genmodel=genmodel, signing_key=key)
         connection.execute(damage)
         with pytest.raises(ArtifactCorrupt, match=version.mojo_sha256):
             fetch_artifact(connection, version.mojo_sha256, tmp_path / "cache")
@@ -84,36 +93,44 @@ def test_an_unknown_artifact_is_not_found(settings: Settings, tmp_path: Path) ->
         fetch_artifact(connection, "0" * 64, tmp_path)
 
 
-def test_a_registration_is_one_transaction(settings: Settings, mojo: Path, genmodel: Path) -> None:
+def test_a_registration_is_one_transaction(settings: Settings, key: SigningKey, mojo: Path, genmodel: Path) -> None:
     with pytest.raises(FileNotFoundError), connect(settings) as connection:
-        register(connection, a_version(), mojo=mojo, genmodel=genmodel.with_name("missing.jar"))
+        register(
+            connection,
+            a_version(),
+            mojo=mojo,
+            genmodel=genmodel.with_name("missing.jar"),
+            signing_key=key,
+        )
     with connect(settings) as connection:
         assert connection.execute("SELECT count(*) FROM platform.artifacts").fetchone() == (0,)
         assert connection.execute("SELECT count(*) FROM platform.artifact_chunks").fetchone() == (0,)
 
 
-def test_the_same_run_registers_a_region_once(settings: Settings, mojo: Path, genmodel: Path) -> None:
+def test_the_same_run_registers_a_region_once(settings: Settings, key: SigningKey, mojo: Path, genmodel: Path) -> None:
     with connect(settings) as connection:
-        first = register(connection, a_version(run="9"), mojo=mojo, genmodel=genmodel)
-        again = register(connection, a_version(run="9"), mojo=mojo, genmodel=genmodel)
+        first = register(connection, a_version(run="9"), mojo=mojo, genmodel=genmodel, signing_key=key)
+        again = register(connection, a_version(run="9"), mojo=mojo, genmodel=genmodel, signing_key=key)
     assert first == again
 
 
-def test_registrations_side_by_side_never_share_a_number(settings: Settings, mojo: Path, genmodel: Path) -> None:
+def test_registrations_side_by_side_never_share_a_number(
+    settings: Settings, key: SigningKey, mojo: Path, genmodel: Path
+) -> None:
     def one(run: int) -> int:
         with connect(settings) as connection:
-            return register(connection, a_version(run=str(run)), mojo=mojo, genmodel=genmodel).version
+            return register(connection, a_version(run=str(run)), mojo=mojo, genmodel=genmodel, signing_key=key).version
 
     with ThreadPoolExecutor(4) as pool:
         assert sorted(pool.map(one, range(8))) == list(range(1, 9))
 
 
 def test_the_champion_is_where_the_alias_points_and_every_move_is_kept(
-    settings: Settings, mojo: Path, genmodel: Path
+    settings: Settings, key: SigningKey, mojo: Path, genmodel: Path
 ) -> None:
     with connect(settings) as connection:
         for run in ("1", "2"):
-            register(connection, a_version(run=run), mojo=mojo, genmodel=genmodel)
+            register(connection, a_version(run=run), mojo=mojo, genmodel=genmodel, signing_key=key)
         assert champion(connection, "rides", "Bern") is None
         before = champions_marker(connection)
         move = dict(use_case="rides", region="Bern", moved_by="anna")
@@ -137,11 +154,11 @@ def test_an_alias_cannot_point_at_nothing(settings: Settings) -> None:
 
 
 def test_two_promotions_at_once_leave_one_champion_and_two_moves(
-    settings: Settings, mojo: Path, genmodel: Path
+    settings: Settings, key: SigningKey, mojo: Path, genmodel: Path
 ) -> None:
     with connect(settings) as connection:
         for run in ("1", "2"):
-            register(connection, a_version(run=run), mojo=mojo, genmodel=genmodel)
+            register(connection, a_version(run=run), mojo=mojo, genmodel=genmodel, signing_key=key)
 
     def promote(version: int) -> None:
         with connect(settings) as connection:
