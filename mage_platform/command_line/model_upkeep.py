@@ -18,7 +18,7 @@ from mage_platform.registry import Signing, sign_registered, signing_key, verifi
 )
 @json_option
 def sign(use_case: str | None, region: str | None, again: bool, as_json: bool) -> None:
-    """Sign versions that were registered before versions were signed, after checking their SHA-256.
+    """Sign versions that are not signed yet, once checked.
 
     With this you vouch for them: whatever lies in the registry unsigned is served afterwards. Needs the secret
     platform_signing_key. A version whose bytes or signature are not right is refused, and the exit code is 1.
