@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 
 from starlette.types import Message, Receive, Scope, Send
 
+from serving.encoding import Fault
 from serving.patience import Patience
 from serving.problems import MEDIA_TYPE, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
 
@@ -43,7 +44,7 @@ async def read_body(scope: Scope, receive: Receive) -> bytes:
             if value != b"application/json":
                 _require_json(value)
         elif name == b"content-encoding" and value != b"identity":
-            raise BodyNotJson("the body is compressed (content-encoding); send it as it is", field="content-encoding")
+            raise _not_json("content-encoding", "must be left out: the body is read as it is, not unpacked", value)
     try:
         return await PATIENCE.wait_for(_read(receive))
     except TimeoutError:
@@ -91,10 +92,11 @@ async def respond(scope: Scope, receive: Receive, send: Send, answer: Answer) ->
 def _require_json(content_type: bytes) -> None:
     kind = content_type.partition(b";")[0].strip().lower()
     if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
-        raise BodyNotJson(
-            f"the content-type is {content_type.decode('latin-1')!r}; send -H 'content-type: application/json'",
-            field="content-type",
-        )
+        raise _not_json("content-type", "must be application/json", content_type)
+
+
+def _not_json(header: str, rule: str, value: bytes) -> BodyNotJson:
+    return BodyNotJson(Fault(header, rule, value.decode("latin-1")))
 
 
 def _too_large() -> BodyTooLarge:

@@ -42,7 +42,15 @@ class BodyTooLarge(ContractViolated):
 
 
 class BodyNotJson(ContractViolated):
-    """The request says itself that its body is something else than plain JSON."""
+    """The request says itself that its body is something else than plain JSON.
+
+    Args:
+        fault: The header that says so.
+    """
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(f"the header {fault.field} {fault.message}", field=fault.field)
+        self.faults = (fault,)
 
 
 class BodyTooSlow(ContractViolated):

@@ -23,6 +23,7 @@ from mage_platform.local.probes import Probe
 from mage_platform.local.reporter import Reporter
 
 LOG_KEPT_BYTES = 20 * 1024 * 1024
+_NO_SPACE = "No space left on device"
 _ALARMING = re.compile(r"FATAL|PANIC|ERROR|CRITICAL|Error\b|Exception|[Cc]annot|[Ff]ailed|refuse|denied|No space")
 
 
@@ -178,7 +179,8 @@ class Supervisor:
             )
         how = "" if code is None else f" ({_exit_in_words(code)})"
         said = " | ".join(_last_words(_since(running.log, running.log_start)))
-        return f"{running.service.name} {verb}{how}; {running.log} says: {said or 'nothing'}"
+        cure = ". Free some space on that disk; the same command then starts again" if _NO_SPACE in said else ""
+        return f"{running.service.name} {verb}{how}; {running.log} says: {said or 'nothing'}{cure}"
 
 
 async def side_by_side(*work: Coroutine[Any, Any, None]) -> None:

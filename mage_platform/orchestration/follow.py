@@ -6,6 +6,7 @@ gone. Where it is not, Mage's scheduler is driven for this one run in a process 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -138,7 +139,8 @@ def _follow_on_server(
         last = _poll_to_the_end(client, run_id, listener)
     except KeyboardInterrupt:
         if cancel_on_interrupt:
-            client.cancel(run_id)
+            with contextlib.suppress(MageUnavailable):  # gone, and the run with it; the interrupt must not be lost
+                client.cancel(run_id)
         raise
     return run_result(last, time.monotonic() - began)
 

@@ -95,7 +95,7 @@ def _may_start_again(scheduler: Any, block_run: Any, max_attempts: int) -> bool:
 def _fail(scheduler: Any, block_run: Any, deaths: int) -> None:
     text = (
         f"The process of block {block_run.block_uuid} died {deaths} times before the block had finished, so it "
-        "is not started again. Most often the memory ran out: see the kernel's log, lower "
+        "is not started again. Unless the stack was stopped meanwhile the memory ran out: see the kernel's log, lower "
         "queue_config.concurrency in metadata.yaml or give the block less to do, then start the pipeline again."
     )
     log.error("block failed after repeated death of its process", block=block_run.block_uuid, deaths=deaths)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from mage_platform.orchestration.follow import follow, unfinished_run
+from mage_platform.orchestration.follow import follow, run_and_follow, unfinished_run
 from mage_platform.orchestration.process_family import family_members
 from mage_platform.orchestration.progress import BlockStatus, RunProgress, RunStatus
 from tests.orchestration.real_mage import is_running, serve, start_server, stop, wait_until
@@ -40,16 +40,25 @@ def test_kill_9_of_the_first_process_leaves_no_scheduler_kernel_or_block(tmp_pat
 
 def test_the_next_server_goes_on_with_a_run_that_a_killed_one_left_and_it_can_be_followed(tmp_path: Path) -> None:
     starts, go_on = tmp_path / "starts", tmp_path / "go_on"
+    variables = {"count_starts_in": str(starts), "wait_for": str(go_on)}
     server = start_server(tmp_path)
+
+    def kill_the_server_under_the_running_block(progress: RunProgress) -> None:
+        seen.append(progress)
+        if any(each.status is BlockStatus.RUNNING for each in progress.blocks):
+            wait_until(lambda: starts.exists() and starts.read_text() != "", 30, "the block has begun")
+            os.kill(server.process.pid, signal.SIGKILL)
+            server.process.wait()
+            raise KeyboardInterrupt  # as the stack does when a service died
+
+    seen: list[RunProgress] = []
     try:
         assert unfinished_run(server.mage, "interrupted") is None
-        with server.client() as client:
-            run_id = client.trigger("interrupted", {"count_starts_in": str(starts), "wait_for": str(go_on)})
-        wait_until(lambda: starts.exists() and starts.read_text() != "", 30, "the block has begun")
-        os.kill(server.process.pid, signal.SIGKILL)
-        server.process.wait()
+        with pytest.raises(KeyboardInterrupt):  # and not that there is no server any more to cancel the run
+            run_and_follow(server.mage, "interrupted", variables, kill_the_server_under_the_running_block)
     finally:
         stop(server)
+    run_id = seen[-1].run_id
     assert unfinished_run(server.mage, "interrupted") is None, "there is no server to ask"
 
     def let_the_second_attempt_end(progress: RunProgress) -> None:
