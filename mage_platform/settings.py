@@ -150,6 +150,8 @@ class TrainingSettings(_Group):
 
     parallel_regions: Annotated[int, Field(ge=1, le=64)] = 3
     """Regions trained side by side on the H2O server."""
+    executor: Literal["local_python", "k8s"] = "local_python"
+    """Where a branch runs: in a worker process of Mage, or each as a Kubernetes job."""
 
 
 class Settings(BaseSettings):
