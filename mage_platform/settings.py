@@ -156,6 +156,8 @@ class TrainingSettings(_Group):
     side."""
     regions_a_child: Annotated[int, Field(ge=1, le=1_000)] = 25
     """Most small regions of one child."""
+    executor: Literal["local_python", "k8s"] = "local_python"
+    """Where a branch runs: in a worker process of Mage, or each as a Kubernetes job."""
 
 
 class Settings(BaseSettings):

@@ -31,6 +31,11 @@ QUICK_START = "-XX:TieredStopAtLevel=1 -XX:-UsePerfData"  # these servers live f
 OWN = ["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 
 
+def with_system_programs() -> dict[str, str]:
+    """This process's environment, with the folder of `ip` and `dnsmasq` on the path, which not every user has there."""
+    return {**os.environ, "PATH": f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"}
+
+
 def in_private(command: Sequence[str]) -> list[str]:
     """The command line that runs a command in namespaces of its own, in which only loopback is up."""
     as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
@@ -39,10 +44,11 @@ def in_private(command: Sequence[str]) -> list[str]:
 
 def why_not() -> str | None:
     """Why this machine cannot play Kubernetes' network; None when it can."""
+    environment = with_system_programs()
     for program in ("unshare", "nsenter", "ip", "dnsmasq"):
-        if shutil.which(program) is None:
+        if shutil.which(program, path=environment["PATH"]) is None:
             return f"{program} is not installed (Debian: util-linux, iproute2, dnsmasq-base)"
-    done = subprocess.run(in_private(["true"]), capture_output=True, text=True, check=False)
+    done = subprocess.run(in_private(["true"]), env=environment, capture_output=True, text=True, check=False)
     return f"the kernel forbids namespaces: {done.stderr.strip()}" if done.returncode else None
 
 

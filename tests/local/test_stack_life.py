@@ -330,3 +330,18 @@ def test_the_direct_database_leads_past_pgbouncer(up: Start, settings: Settings)
     with psycopg.connect(direct_database(running).database_url()) as connection:
         assert connection.info.port == settings.database.port
         assert not direct_database(running).database.through_pgbouncer
+
+
+def test_no_h2o_is_started_here_when_training_uses_one_elsewhere(up: Start, settings: Settings) -> None:
+    elsewhere = settings.h2o.model_copy(update={"host": "h2o.ml-us.svc.cluster.local", "nodes": 3})
+    stack = up("postgres,h2o", settings.model_copy(update={"h2o": elsewhere}))
+    stack.await_up()
+    assert "no local H2O is started: training uses the one at http://h2o.ml-us.svc.cluster.local" in stack.said
+    assert [each.name for each in status(settings) if each.up] == ["postgres"]
+
+
+def test_a_cluster_of_several_nodes_is_not_expected_of_the_local_h2o(up: Start, settings: Settings) -> None:
+    three = settings.h2o.model_copy(update={"nodes": 3})
+    stack = up("h2o", settings.model_copy(update={"h2o": three}))
+    assert stack.process.wait(60) == 1
+    assert "PLATFORM_H2O__NODES=3, and the local stack starts one H2O node: unset it" in stack.said

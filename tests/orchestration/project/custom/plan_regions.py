@@ -4,7 +4,7 @@ if "custom" not in globals():
 
 @custom
 def plan_regions(*args, **kwargs):
-    regions = ["EWR", "JFK", "LGA"]
+    regions = kwargs.get("regions", ["EWR", "JFK", "LGA"])
     return [
         [{"region": region, "factor": kwargs.get("factor", 1)} for region in regions],
         [{"block_uuid": f"train_{region}"} for region in regions],
