@@ -19,6 +19,7 @@ from mage_platform.registry import (
     model_version,
     model_versions,
     move_alias,
+    rollback_target,
     verification_keys,
 )
 from mage_platform.settings import Settings
@@ -61,11 +62,12 @@ MODEL_COLUMNS = ("use case", "region", "version", "algorithm", "AUC", "naive AUC
 
 
 def model_row(model: ModelVersion, *, is_champion: bool) -> list[object]:
-    """One line of the table of models; a champion's version bears a star."""
+    """One line of the table of models; a champion's version bears a star, one without its MOJO says so."""
+    mark = "*" if is_champion else " dropped" if model.artifacts_dropped_at else ""
     return [
         model.use_case,
         model.region,
-        f"{model.version}{'*' if is_champion else ''}",
+        f"{model.version}{mark}",
         model.algorithm,
         f"{model.metrics.auc:.4f}",
         f"{model.naive_metrics.auc:.4f}",
@@ -116,6 +118,7 @@ def _print_model(model: ModelVersion, moves: list[AliasMove]) -> None:
         ["registered", model.registered_at.isoformat(timespec="seconds")],
         ["MOJO SHA-256", model.mojo_sha256],
         ["signed by key", model.signed_by or "not signed: `mage-platform models sign`"],
+        ["MOJO", "kept" if model.artifacts_dropped_at is None else f"dropped on {model.artifacts_dropped_at.date()}"],
     ]
     print_table(["", ""], facts, empty="")
     click.echo()
@@ -156,10 +159,7 @@ def rollback(use_case: str, region: str, reason: str, as_json: bool) -> None:
         if present is None:
             raise ModelNotFound(f"{use_case}/{region} has no champion to roll back")
         moves = alias_history(connection, use_case=use_case, region=region)
-        before = next(
-            (each.from_version for each in moves if each.to_version == present.model.version and each.from_version),
-            None,
-        )
+        before = rollback_target(moves, present.model.version)
         if before is None:
             raise ContractViolated(
                 f"version {present.model.version} is the first champion of {use_case}/{region}: there is none before it"

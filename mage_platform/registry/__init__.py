@@ -5,12 +5,15 @@ from mage_platform.registry.aliases import (
     champion,
     champions,
     champions_marker,
+    lock_region,
     move_alias,
+    rollback_target,
 )
-from mage_platform.registry.artifacts import sha256_of
+from mage_platform.registry.artifacts import forget_artifacts, sha256_of
+from mage_platform.registry.retention import digests_of_runs, drop_artifacts
 from mage_platform.registry.signatures import SigningKey, VerificationKeys, signing_key, verification_keys
 from mage_platform.registry.signing import Signing, sign_registered
-from mage_platform.registry.versions import fetch_model, model_version, model_versions, register
+from mage_platform.registry.versions import fetch_model, model_version, model_versions, register, version_of_run
 
 __all__ = [
     "Signing",
@@ -20,13 +23,19 @@ __all__ = [
     "champion",
     "champions",
     "champions_marker",
+    "digests_of_runs",
+    "drop_artifacts",
     "fetch_model",
+    "forget_artifacts",
+    "lock_region",
     "model_version",
     "model_versions",
     "move_alias",
     "register",
+    "rollback_target",
     "sha256_of",
     "sign_registered",
     "signing_key",
     "verification_keys",
+    "version_of_run",
 ]

@@ -33,8 +33,8 @@ def register(
     """
     region = {"use_case": new.use_case, "region": new.region}
     connection.execute(QUERIES.lock_region, region)
-    if (row := connection.execute(QUERIES.version_of_run, {**region, "run": new.run}).fetchone()) is not None:
-        return model_version(connection, new.use_case, new.region, row[0])
+    if (present := version_of_run(connection, new.use_case, new.region, new.run)) is not None:
+        return present
     digests = {
         "mojo_sha256": store_artifact(connection, mojo, "mojo"),
         "genmodel_sha256": store_artifact(connection, genmodel, "genmodel"),
@@ -48,6 +48,13 @@ def register(
     model = signing_key.sign(ModelVersion(**dict(new), **digests, version=row[0], registered_at=row[1]))
     keep_signature(connection, model)
     return model
+
+
+def version_of_run(connection: Connection, use_case: str, region: str, run: str) -> ModelVersion | None:
+    """The version of a region that a pipeline run registered, if it did."""
+    parameters = {"use_case": use_case, "region": region, "run": run}
+    row = connection.execute(QUERIES.version_of_run, parameters).fetchone()
+    return model_version(connection, use_case, region, row[0]) if row is not None else None
 
 
 def keep_signature(connection: Connection, signed: ModelVersion) -> None:
@@ -105,7 +112,7 @@ def model_version(connection: Connection, use_case: str, region: str, version: i
 def as_model_version(row: Any) -> ModelVersion:
     """Model version from a row of the queries `versions` and `champions`."""
     use_case, region, version, algorithm, mojo_sha256, genmodel_sha256, run, details, registered_at = row[:9]
-    signature, signed_by = row[9:11]
+    signature, signed_by, artifacts_dropped_at = row[9:12]
     return ModelVersion(
         use_case=use_case,
         region=region,
@@ -117,5 +124,6 @@ def as_model_version(row: Any) -> ModelVersion:
         registered_at=registered_at,
         signature=signature,
         signed_by=signed_by,
+        artifacts_dropped_at=artifacts_dropped_at,
         **details,
     )

@@ -19,7 +19,7 @@ from mage_platform.database import connect
 from mage_platform.errors import ArtifactCorrupt, PlatformError, SignatureInvalid
 from mage_platform.features.training_set import training_set
 from mage_platform.registry import champion as champion_of
-from mage_platform.registry import fetch_model, move_alias, verification_keys
+from mage_platform.registry import fetch_model, lock_region, move_alias, verification_keys
 from mage_platform.settings import Settings
 from mage_platform.training.evaluation import binary_metrics, labels_of
 from mage_platform.training.h2o_server import Branch, h2o_server
@@ -95,14 +95,20 @@ def _promote_one(settings: Settings, use_case: UseCase, version: ModelVersion, m
         promoted, reason = decide(use_case.promotion, version.metrics, version.naive_metrics, metrics)
         if promoted:
             with connect(settings) as connection:
-                move_alias(
-                    connection,
-                    use_case=version.use_case,
-                    region=version.region,
-                    version=version.version,
-                    moved_by=moved_by,
-                    reason=reason,
-                )
+                lock_region(connection, version.use_case, version.region)
+                # Another run may have promoted meanwhile: then the candidate has to beat that one.
+                unchanged = champion_of(connection, version.use_case, version.region) == present
+                if unchanged:
+                    move_alias(
+                        connection,
+                        use_case=version.use_case,
+                        region=version.region,
+                        version=version.version,
+                        moved_by=moved_by,
+                        reason=reason,
+                    )
+            if not unchanged:
+                return _promote_one(settings, use_case, version, moved_by)
     metric = use_case.promotion.metric
     decision = PromotionDecision(
         use_case=version.use_case,
