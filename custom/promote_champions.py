@@ -1,9 +1,10 @@
-"""Moves `champion` by the use case's rule, then fails the run when a region failed, naming it."""
+"""Moves `champion` by the use case's rule and clears up, then fails the run when a region failed, naming it."""
 
 from typing import Any
 
 from mage_platform.blocks import BlockRun, to_primitives
 from mage_platform.training.promotion import promote
+from mage_platform.training.pruning import prune
 from mage_platform.training.registration import Registration
 
 if "custom" not in globals():
@@ -15,5 +16,6 @@ def promote_champions(registration: dict[str, Any], *args: Any, **kwargs: Any) -
     block = BlockRun.of(kwargs)
     registered = Registration.model_validate(registration)
     decisions = promote(block.settings, block.use_case, registered, moved_by=block.moved_by)
+    prune(block.settings, block.use_case)
     registered.raise_if_failed()
     return [to_primitives(decision) for decision in decisions]

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Protocol
 
 import psycopg
 
-from mage_platform.contracts import Champion
+from mage_platform.contracts import Champion, ModelVersion
 from mage_platform.database import connect
 from mage_platform.database.connections import Connection
 from mage_platform.errors import DatabaseUnavailable
-from mage_platform.registry import VerificationKeys, champions, champions_marker, fetch_model, verification_keys
+from mage_platform.registry import (
+    VerificationKeys,
+    champions,
+    champions_marker,
+    fetch_model,
+    forget_artifacts,
+    verification_keys,
+)
 from mage_platform.settings import Settings
 
 
@@ -33,6 +40,9 @@ class ChampionReader(Protocol):
             SignatureInvalid: No known key signed them as this champion.
             ArtifactCorrupt: Their bytes are not those that were registered.
         """
+
+    def forget_others(self, kept: Collection[ModelVersion]) -> None:
+        """Remove from the local disk what none of these versions needs, once it was not used for a while."""
 
 
 class ChampionSource(Protocol):
@@ -90,3 +100,6 @@ class _RegistryReader:
         except psycopg.OperationalError as error:
             # Told apart from an artifact that is wrong: this is not the model's fault.
             raise DatabaseUnavailable(f"PostgreSQL went away while a model was fetched: {error}") from error
+
+    def forget_others(self, kept: Collection[ModelVersion]) -> None:
+        forget_artifacts(self._folder, {digest for each in kept for digest in (each.mojo_sha256, each.genmodel_sha256)})

@@ -169,6 +169,8 @@ class Repository:
             self.faults = {key: fault for key, fault in self.faults.items() if key in wanted}
             for key, champion in wanted.items():
                 self._bring(reader, key, champion)
+            served = [model.version for model in self.models.values()]
+            reader.forget_others([*served, *(champion.model for champion in wanted.values())])
             self._marker = marker
         self.registry = RegistryState(reachable=True, read_at=datetime.now(UTC), reason="")
 

@@ -122,6 +122,7 @@ def _facts(model: ModelVersion) -> list[list[object]]:
         ["run", model.run],
         ["registered", model.registered_at.isoformat(timespec="seconds")],
         ["MOJO SHA-256", f"{model.mojo_sha256} ({model.mojo_bytes:,} bytes)"],
+        ["MOJO", "kept" if model.artifacts_dropped_at is None else f"dropped on {model.artifacts_dropped_at.date()}"],
         ["signed by key", model.signed_by or "not signed: `mage-platform models sign`"],
         ["explained by", model.explainer_algorithm or "itself, where its algorithm can"],
         ["most important", important or "not told by this algorithm"],

@@ -1,6 +1,8 @@
-"""`mage-platform models sign`: vouching for what is registered."""
+"""`mage-platform models sign` and `models prune`: vouching for what is registered, and dropping what is past."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import click
 
@@ -8,6 +10,8 @@ from mage_platform.command_line.output import json_option, print_json, print_tab
 from mage_platform.command_line.surroundings import present_settings
 from mage_platform.database import connect
 from mage_platform.registry import Signing, sign_registered, signing_key, verification_keys
+from mage_platform.training import pruning
+from mage_platform.use_cases import load_use_case, use_case_names
 
 
 @click.command()
@@ -42,6 +46,38 @@ def sign(use_case: str | None, region: str | None, again: bool, as_json: bool) -
         print_table(["use case", "region", "version", "signed by"], rows, empty="Nothing is unsigned.")
     if any(signing.refused for signing in signings):
         raise SystemExit(1)
+
+
+@click.command("prune")
+@click.option("--use-case", "names", multiple=True, help="Only this one; repeatable. All declared by default.")
+@click.option("--dry-run", is_flag=True, help="Say what would go, and keep it.")
+@json_option
+def prune(names: Sequence[str], dry_run: bool, as_json: bool) -> None:
+    """Drop MOJOs past their retention, and what trainings left on this machine's disk.
+
+    Each training does so at its end. A use case keeps the MOJOs of its newest `retention: {keep_versions: 10}` versions
+    a region and of all younger than `{keep_days: 30}` days; of a version with an alias, of one an alias left within
+    those days, and of the one `models rollback` goes back to, always. Metrics, lineage and history stay for ever.
+    A use case that is registered but no longer declared keeps everything.
+    """
+    settings = present_settings()
+    declared = [load_use_case(settings, name) for name in names or use_case_names(settings)]
+    outcomes = []
+    for use_case in declared:
+        outcomes.append(pruning.prune(settings, use_case, dry_run=dry_run))
+        if not as_json:
+            _tell(outcomes[-1], dry_run)
+    if as_json:
+        print_json([{**each.model_dump(mode="json"), "dry_run": dry_run} for each in outcomes])
+
+
+def _tell(pruned: pruning.Pruned, dry_run: bool) -> None:
+    rows = [[each.region, each.version, each.algorithm] for each in pruned.versions]
+    print_table(["region", "version", "algorithm"], rows, empty=f"{pruned.use_case}: no MOJO is past its retention.")
+    click.echo(
+        f"{pruned.use_case}: {'would free' if dry_run else 'freed'} {pruned.freed_bytes / 2**20:,.1f} MiB in the "
+        f"database, {len(pruned.run_folders)} folders of runs and {len(pruned.cached_files)} copies on the disk"
+    )
 
 
 def _place(signing: Signing) -> list[object]:

@@ -21,6 +21,7 @@ from mage_platform.registry import (
     model_version,
     model_versions,
     move_alias,
+    rollback_target,
     verification_keys,
 )
 from mage_platform.settings import Settings
@@ -70,12 +71,13 @@ MODEL_COLUMNS = ("use case", "region", "version", "algorithm", "metric", "value"
 
 
 def model_row(model: ModelVersion, *, is_champion: bool) -> list[object]:
-    """One line of the table of models; a champion's version bears a star."""
+    """One line of the table of models; a champion's version bears a star, one without its MOJO says so."""
     metric = METRICS[model.metrics.kind][0]
+    mark = "*" if is_champion else " dropped" if model.artifacts_dropped_at else ""
     return [
         model.use_case,
         "* (all)" if model.region == POOLED else model.region,
-        f"{model.version}{'*' if is_champion else ''}",
+        f"{model.version}{mark}",
         model.algorithm,
         METRIC_TITLES[metric],
         f"{getattr(model.metrics, metric):.4f}",
@@ -111,10 +113,7 @@ def rollback(use_case: str, region: str, reason: str, as_json: bool) -> None:
         if present is None:
             raise ModelNotFound(f"{use_case}/{region} has no champion to roll back")
         moves = alias_history(connection, use_case=use_case, region=region)
-        before = next(
-            (each.from_version for each in moves if each.to_version == present.model.version and each.from_version),
-            None,
-        )
+        before = rollback_target(moves, present.model.version)
         if before is None:
             raise ContractViolated(
                 f"version {present.model.version} is the first champion of {use_case}/{region}: there is none before it"

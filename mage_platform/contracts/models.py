@@ -67,6 +67,8 @@ class ModelVersion(NewVersion):
     """Ed25519 signature in base64, see `mage_platform.registry.signatures`; None if it was never signed."""
     signed_by: str | None = None
     """Id of the key that signed it: the first 16 digits of the SHA-256 of the public key."""
+    artifacts_dropped_at: AwareDatetime | None = None
+    """When retention dropped its artifacts; None as long as it can be served."""
 
     @property
     def reference(self) -> ModelReference:

@@ -158,6 +158,15 @@ class Serving(Contract):
     """Keep the best tree model beside a leader that cannot explain itself."""
 
 
+class Retention(Contract):
+    """How long the MOJOs of superseded versions are kept. What a version was stays readable for ever."""
+
+    keep_versions: Annotated[int, Field(ge=1)] = 10
+    """The newest versions of each region that keep their MOJO."""
+    keep_days: Annotated[int, Field(ge=1)] = 30
+    """Days for which any version keeps it, counted from its registration and from when an alias last left it."""
+
+
 class UseCase(Contract):
     """One prediction problem: a table with an entity, an event time, a region and a target."""
 
@@ -176,6 +185,7 @@ class UseCase(Contract):
     training: Training
     promotion: Promotion = Promotion()
     serving: Serving = Serving()
+    retention: Retention = Retention()
 
     @model_validator(mode="after")
     def _columns_fit(self) -> UseCase:

@@ -7,12 +7,14 @@ from mage_platform.registry.aliases import (
     champions_marker,
     lock_region,
     move_alias,
+    rollback_target,
 )
-from mage_platform.registry.artifacts import sha256_of
+from mage_platform.registry.artifacts import forget_artifacts, sha256_of
 from mage_platform.registry.decisions import last_decision, record_decision
+from mage_platform.registry.retention import digests_of_runs, drop_artifacts
 from mage_platform.registry.signatures import SigningKey, VerificationKeys, signing_key, verification_keys
 from mage_platform.registry.signing import Signing, sign_registered
-from mage_platform.registry.versions import fetch_model, model_version, model_versions, register
+from mage_platform.registry.versions import fetch_model, model_version, model_versions, register, version_of_run
 
 __all__ = [
     "Signing",
@@ -22,7 +24,10 @@ __all__ = [
     "champion",
     "champions",
     "champions_marker",
+    "digests_of_runs",
+    "drop_artifacts",
     "fetch_model",
+    "forget_artifacts",
     "last_decision",
     "lock_region",
     "model_version",
@@ -30,8 +35,10 @@ __all__ = [
     "move_alias",
     "record_decision",
     "register",
+    "rollback_target",
     "sha256_of",
     "sign_registered",
     "signing_key",
     "verification_keys",
+    "version_of_run",
 ]

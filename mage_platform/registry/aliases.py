@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from mage_platform.contracts import AliasMove, Champion
 from mage_platform.database.connections import Connection
+from mage_platform.errors import ContractViolated
 from mage_platform.registry.artifacts import QUERIES
 from mage_platform.registry.versions import as_model_version, model_version
 
@@ -11,7 +14,7 @@ from mage_platform.registry.versions import as_model_version, model_version
 def champions(connection: Connection, *, use_case: str | None = None, region: str | None = None) -> list[Champion]:
     """The present champions, by use case and region; each argument narrows the list."""
     rows = connection.execute(QUERIES.champions, {"use_case": use_case, "region": region})
-    return [Champion(model=as_model_version(row), since=row[11]) for row in rows]
+    return [Champion(model=as_model_version(row), since=row[12]) for row in rows]
 
 
 def champion(connection: Connection, use_case: str, region: str) -> Champion | None:
@@ -28,7 +31,7 @@ def champions_marker(connection: Connection) -> int:
 
 
 def lock_region(connection: Connection, use_case: str, region: str) -> None:
-    """Keep registrations and alias moves of a region waiting until the caller's transaction ends."""
+    """Hold back registrations and alias moves of a region until the end of the caller's transaction."""
     connection.execute(QUERIES.lock_region, {"use_case": use_case, "region": region})
 
 
@@ -49,10 +52,18 @@ def move_alias(
 
     Raises:
         ModelNotFound: There is no such version.
+        ContractViolated: Retention has dropped its artifacts, so that it cannot be served.
     """
     region_key = {"use_case": use_case, "region": region}
     lock_region(connection, use_case, region)
-    model_version(connection, use_case, region, version)
+    model = model_version(connection, use_case, region, version)
+    if model.artifacts_dropped_at is not None:
+        raise ContractViolated(
+            f"version {version} of {use_case}/{region} cannot be served any more: retention dropped its MOJO on "
+            f"{model.artifacts_dropped_at.date()}. `mage-platform models list --all` shows those that can; "
+            "`retention` in use_case.yaml says how many are kept",
+            field="version",
+        )
     parameters = {**region_key, "alias": alias, "version": version, "moved_by": moved_by, "reason": reason}
     present = connection.execute(QUERIES.alias_version, parameters).fetchone()
     if present is not None and present[0] == version:
@@ -70,6 +81,24 @@ def move_alias(
         moved_at=row[0],
         moved_by=moved_by,
         reason=reason,
+    )
+
+
+def rollback_target(moves: Sequence[AliasMove], version: int, *, alias: str = "champion") -> int | None:
+    """The version from which `version` took an alias most recently; None when it was the first.
+
+    Args:
+        moves: Recorded moves of one region, newest first.
+        version: The version that the alias points to now.
+        alias: Which alias.
+    """
+    return next(
+        (
+            move.from_version
+            for move in moves
+            if move.alias == alias and move.to_version == version and move.from_version
+        ),
+        None,
     )
 
 

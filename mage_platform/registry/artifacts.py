@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +16,7 @@ from mage_platform.database.connections import Connection
 from mage_platform.errors import ArtifactCorrupt, NotFound
 
 CHUNK_BYTES = 1 << 20
+UNUSED_SECONDS = 3600.0
 QUERIES = Queries(Path(__file__).with_name("registry.sql"))
 
 
@@ -53,6 +56,8 @@ def fetch_artifact(connection: Connection, sha256: str, folder: Path, *, suffix:
     """
     target = folder / f"{sha256}{suffix}"
     if target.exists() and sha256_of(target) == sha256:
+        with suppress(OSError):  # the disk is read-only
+            os.utime(target)  # used now, see forget_artifacts
         return target
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=f".{sha256[:12]}")
@@ -64,6 +69,30 @@ def fetch_artifact(connection: Connection, sha256: str, folder: Path, *, suffix:
     finally:
         Path(name).unlink(missing_ok=True)
     return target
+
+
+def forget_artifacts(folder: Path, needed: Collection[str], *, dry_run: bool = False) -> list[Path]:
+    """Remove artifacts that were brought to a folder, are not needed, and were not used for an hour.
+
+    The hour leaves alone what another process has just brought there and is about to load.
+
+    Args:
+        folder: Where `fetch_artifact` brought them; it need not exist.
+        needed: Digests of those that stay.
+        dry_run: Remove nothing.
+
+    Returns:
+        The files that were (or would be) removed.
+    """
+    before = time.time() - UNUSED_SECONDS
+    gone = []
+    for file in sorted(folder.glob("*")):
+        with suppress(OSError):  # another process was quicker, or the disk is read-only
+            if file.is_file() and file.name.split(".")[0] not in needed and file.stat().st_mtime < before:
+                gone.append(file)
+                if not dry_run:
+                    file.unlink()
+    return gone
 
 
 def check_artifact(connection: Connection, sha256: str) -> None:
@@ -82,6 +111,8 @@ def _checked_chunks(connection: Connection, sha256: str) -> Iterator[bytes]:
     size = connection.execute(QUERIES.artifact_size, {"sha256": sha256}).fetchone()
     if size is None:
         raise NotFound(f"no artifact {sha256} is registered")
+    if size[1] is not None:
+        raise NotFound(f"artifact {sha256} was dropped by retention at {size[1].isoformat(timespec='seconds')}")
     digest = hashlib.sha256()
     for number in range(-(-size[0] // CHUNK_BYTES)):
         row = connection.execute(QUERIES.read_chunk, {"sha256": sha256, "number": number}, binary=True).fetchone()

@@ -42,10 +42,13 @@ def sign_registered(
         again: Also versions that another of the keys signed, so that it can be taken out of use.
 
     Yields:
-        Each version that was unsigned (or signed by another key), signed or with the reason why not.
+        Each version that was unsigned (or signed by another key), signed or with the reason why not; versions
+        whose artifacts retention has dropped are left out.
     """
     whole: set[str] = set()
     for model in model_versions(connection, use_case=use_case, region=region):
+        if model.artifacts_dropped_at is not None:
+            continue
         if model.signature is not None and (not again or model.signed_by == signing_key.key_id):
             continue
         try:

@@ -40,7 +40,9 @@ def register(
     """
     region = {"use_case": new.use_case, "region": new.region}
     connection.execute(QUERIES.lock_region, region)
-    known = {**region, "run": new.run, "fingerprint": new.lineage.training_fingerprint}
+    if (present := version_of_run(connection, new.use_case, new.region, new.run)) is not None:
+        return present
+    known = {**region, "fingerprint": new.lineage.training_fingerprint}
     if (row := connection.execute(QUERIES.version_of_training, known).fetchone()) is not None:
         return model_version(connection, new.use_case, new.region, row[0])
     digests = {
@@ -59,6 +61,13 @@ def register(
     )
     keep_signature(connection, model)
     return model
+
+
+def version_of_run(connection: Connection, use_case: str, region: str, run: str) -> ModelVersion | None:
+    """The version of a region that a pipeline run registered, if it did."""
+    parameters = {"use_case": use_case, "region": region, "run": run}
+    row = connection.execute(QUERIES.version_of_run, parameters).fetchone()
+    return model_version(connection, use_case, region, row[0]) if row is not None else None
 
 
 def keep_signature(connection: Connection, signed: ModelVersion) -> None:
@@ -116,7 +125,7 @@ def model_version(connection: Connection, use_case: str, region: str, version: i
 def as_model_version(row: Any) -> ModelVersion:
     """Model version from a row of the queries `versions` and `champions`."""
     use_case, region, version, algorithm, mojo_sha256, genmodel_sha256, run, details, registered_at = row[:9]
-    signature, signed_by = row[9:11]
+    signature, signed_by, artifacts_dropped_at = row[9:12]
     return ModelVersion(
         use_case=use_case,
         region=region,
@@ -128,5 +137,6 @@ def as_model_version(row: Any) -> ModelVersion:
         registered_at=registered_at,
         signature=signature,
         signed_by=signed_by,
+        artifacts_dropped_at=artifacts_dropped_at,
         **details,
     )

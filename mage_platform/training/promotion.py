@@ -56,6 +56,8 @@ def promote(
     decisions: list[PromotionDecision] = []
     refusals: list[PlatformError] = []
     for version in registration.versions:
+        if version.region not in rows:  # decided on before, when this run was interrupted
+            continue
         try:
             decisions.append(_promote_one(settings, use_case, version, rows[version.region], others, moved_by))
         except (ArtifactCorrupt, SignatureInvalid) as error:

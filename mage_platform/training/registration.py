@@ -11,7 +11,7 @@ from mage_platform.contracts import FailedCandidate, GoodCandidate, ModelVersion
 from mage_platform.contracts.strict import Contract, Region
 from mage_platform.database import connect
 from mage_platform.errors import ArtifactCorrupt, TrainingFailed
-from mage_platform.registry import register, sha256_of, signing_key
+from mage_platform.registry import register, sha256_of, signing_key, version_of_run
 from mage_platform.settings import Settings
 
 log = structlog.get_logger()
@@ -64,6 +64,14 @@ def register_candidates(
     key = signing_key(settings)
     for candidate in candidates:
         if isinstance(candidate, FailedCandidate):
+            continue
+        plan = candidate.plan
+        with connect(settings) as connection:
+            present = version_of_run(connection, plan.use_case, plan.region, plan.run)
+        if present is not None:  # the block was run again, and the folder of the run may be gone
+            versions.append(present)
+            if Path(candidate.test_path).is_file():
+                held_out[present.region] = candidate.test_path
             continue
         mojo, genmodel = Path(candidate.mojo_path), Path(candidate.genmodel_path)
         if not mojo.is_file() or sha256_of(mojo) != candidate.mojo_sha256:

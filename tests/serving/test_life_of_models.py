@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from mage_platform.registry import sha256_of
 from mage_platform.settings import Settings
 from tests.serving.sidecar_process import ENTITY, Sidecar, Trained, promote, registered
 
@@ -68,3 +70,25 @@ def test_a_promotion_under_load_fails_no_request_and_mixes_no_answer(
     for version, moved in moves:
         seen = min(at for _, _, answer, at in answers if at > moved and answer["model"]["version"] == version)
         assert seen - moved < 5
+
+
+def test_copies_on_the_disk_that_no_champion_needs_go_with_the_next_change(
+    served: Sidecar, servers: Settings, trained: Trained
+) -> None:
+    copies = servers.state_folder / "serving"
+    needed = {path.name for path in copies.iterdir() if sha256_of(path) == sha256_of(trained.mojo("gbm"))}
+    old, recent = copies / f"{'0' * 64}.zip", copies / f"{'1' * 64}.zip"
+    for path in (old, recent):
+        path.write_bytes(b"of a version that is no champion any more")
+    for path in (old, *(copies / name for name in needed)):
+        os.utime(path, (time.time() - 7200,) * 2)
+    promote(servers, "tidy", "r", registered(servers, trained, "tidy", "r", "glm"))
+    served.await_version("tidy", "r", 1)
+    until = time.monotonic() + 10
+    while old.exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert recent.exists(), "another sidecar of the same folder may be about to load it"
+    assert {path.name for path in copies.iterdir()} >= needed
+    assert needed
+    recent.unlink()

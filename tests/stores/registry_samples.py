@@ -1,22 +1,27 @@
-"""Versions to register, and keys of somebody else."""
+"""Versions and candidates to register, and keys of somebody else."""
 
 from __future__ import annotations
 
 import hashlib
+import time
 from datetime import UTC, datetime
+from pathlib import Path
 
 from pydantic import SecretStr
 
 from mage_platform.contracts import (
     BinaryMetrics,
     FeatureColumn,
+    GoodCandidate,
     InputSchema,
     LeaderboardRow,
     Lineage,
     NewVersion,
+    RegionPlan,
     TrainingWindow,
 )
-from mage_platform.registry import SigningKey, signing_key
+from mage_platform.database import connect
+from mage_platform.registry import SigningKey, sha256_of, signing_key
 from mage_platform.registry.signatures import new_signing_key, with_public_half
 from mage_platform.settings import Settings
 
@@ -68,3 +73,37 @@ def a_version(run: str = "1", region: str = "Bern", auc: float = 0.7) -> NewVers
         lineage=a_lineage(f"{run}/{region}"),
         run=run,
     )
+
+
+def a_candidate(runs_folder: Path, run: str, region: str) -> GoodCandidate:
+    """What a branch of the fan-out hands back, with its files in the folder of the run."""
+    new = a_version(run=run, region=region)
+    folder = runs_folder / run / region
+    folder.mkdir(parents=True)
+    mojo, genmodel = folder / "model.zip", folder / "h2o-genmodel.jar"
+    mojo.write_bytes(f"a model of {region}, run {run}".encode())
+    genmodel.write_bytes(b"jar")
+    plan = RegionPlan(
+        use_case=new.use_case, region=region, run=run, window=new.window, seed=1, maximum_models=1,
+        maximum_runtime_seconds=60, labelled_rows=470,
+    )  # fmt: skip
+    return GoodCandidate(
+        plan=plan, mojo_path=str(mojo), mojo_sha256=sha256_of(mojo), genmodel_path=str(genmodel),
+        genmodel_sha256=sha256_of(genmodel), algorithm=new.algorithm, h2o_version=new.h2o_version, rows=new.rows,
+        metrics=new.metrics, naive_metrics=new.naive_metrics, leaderboard=new.leaderboard, training_seconds=1.0,
+        mojo_bytes=mojo.stat().st_size, input_schema=new.input_schema, lineage=new.lineage,
+        test_path=str(folder / "held_out.parquet"),
+    )  # fmt: skip
+
+
+def await_waiting(settings: Settings) -> None:
+    """Wait until somebody waits for one of the registry's locks."""
+    until = time.monotonic() + 20
+    question = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted AND database = (SELECT oid "
+    question += "FROM pg_database WHERE datname = current_database())"
+    while True:
+        with connect(settings) as connection:
+            if connection.execute(question).fetchone() != (0,):  # type: ignore[arg-type]
+                return
+        assert time.monotonic() < until
+        time.sleep(0.05)

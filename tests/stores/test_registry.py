@@ -6,11 +6,13 @@ import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from mage_platform.database import connect
-from mage_platform.errors import ArtifactCorrupt, ModelNotFound, NotFound
+from mage_platform.errors import ArtifactCorrupt, H2OUnavailable, ModelNotFound, NotFound
+from mage_platform.local.ports import free_port
 from mage_platform.registry import (
     SigningKey,
     alias_history,
@@ -24,7 +26,10 @@ from mage_platform.registry import (
 )
 from mage_platform.registry.artifacts import fetch_artifact
 from mage_platform.settings import Settings
-from tests.stores.registry_samples import a_version
+from mage_platform.training.promotion import promote
+from mage_platform.use_cases import load_use_case
+from tests import demo_use_case as demo
+from tests.stores.registry_samples import a_version, await_waiting
 
 pytestmark = pytest.mark.integration
 
@@ -171,3 +176,92 @@ def test_two_promotions_at_once_leave_one_champion_and_two_moves(
         assert len(champions(connection)) == 1
         assert champions(connection)[0].model.version == history[0].to_version
         assert history[0].from_version == history[1].to_version
+
+
+@pytest.fixture(params=["direct", "through PgBouncer"])
+def either_way(request: pytest.FixtureRequest) -> Settings:
+    """A database reached directly, and the same kind of database through PgBouncer in transaction mode."""
+    name = "settings" if request.param == "direct" else "pooled_settings"
+    found: Settings = request.getfixturevalue(name)
+    return found
+
+
+def test_runs_at_once_give_each_region_one_champion_and_each_version_a_number_of_its_own(
+    either_way: Settings, mojo: Path, genmodel: Path
+) -> None:
+    runs, regions, use_case = 8, ("Bern", "Chur"), f"race_{os.urandom(4).hex()}"
+    together = Barrier(runs)
+
+    def one_run(run: int) -> list[int]:
+        """Registers and promotes in every region, as a training does, each step in a transaction of its own."""
+        key, numbers = signing_key(either_way), []
+        for region in regions if run % 2 else reversed(regions):
+            together.wait(30)
+            new = a_version(run=str(run), region=region).model_copy(update={"use_case": use_case})
+            with connect(either_way) as connection:
+                version = register(connection, new, mojo=mojo, genmodel=genmodel, signing_key=key).version
+            with connect(either_way) as connection:
+                move_alias(
+                    connection, use_case=use_case, region=region, version=version, moved_by=str(run), reason="race"
+                )  # fmt: skip
+            numbers.append(version)
+        return numbers
+
+    with ThreadPoolExecutor(runs) as pool:
+        given = list(pool.map(one_run, range(runs)))
+    with connect(either_way) as connection:
+        serving = champions(connection, use_case=use_case)
+        for region in regions:
+            versions = model_versions(connection, use_case=use_case, region=region)
+            assert sorted(each.version for each in versions) == list(range(1, runs + 1))
+            assert len({each.run for each in versions}) == runs
+            moves = alias_history(connection, use_case=use_case, region=region)[::-1]
+            assert sorted(move.to_version for move in moves) == list(range(1, runs + 1))
+            # each move left the version that the one before it had come to: no two believed to follow the same
+            assert [move.from_version for move in moves] == [None, *(move.to_version for move in moves[:-1])]
+            assert [each.model.version for each in serving if each.model.region == region] == [moves[-1].to_version]
+    assert all(len(numbers) == len(regions) for numbers in given)
+
+
+def test_one_run_that_registers_twice_at_once_registers_one_version(
+    either_way: Settings, mojo: Path, genmodel: Path
+) -> None:
+    """A block that Mage starts again while its first try still runs."""
+    new = a_version(run="7").model_copy(update={"use_case": f"race_{os.urandom(4).hex()}"})
+    together = Barrier(4)
+
+    def register_it(_: int) -> int:
+        together.wait(30)
+        with connect(either_way) as connection:
+            return register(
+                connection, new, mojo=mojo, genmodel=genmodel, signing_key=signing_key(either_way)
+            ).version  # fmt: skip
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(register_it, range(4))) == [1, 1, 1, 1]
+    with connect(either_way) as connection:
+        assert len(model_versions(connection, use_case=new.use_case)) == 1
+
+
+def test_a_candidate_is_not_promoted_over_a_champion_it_was_never_held_against(
+    settings: Settings, key: SigningKey, mojo: Path, genmodel: Path
+) -> None:
+    """Another run promotes between this run's decision and its move: it decides again, for which it needs H2O."""
+    demo.write_use_case(settings.use_cases_folder)
+    use_case = load_use_case(settings, demo.NAME)
+    with connect(settings) as connection:
+        candidates = [
+            register(connection, a_version(run=run), mojo=mojo, genmodel=genmodel, signing_key=key)
+            for run in ("1", "2")
+        ]
+    h2o = settings.h2o.model_copy(update={"port": free_port(), "connect_timeout_seconds": 0.2})
+    without_h2o = settings.model_copy(update={"h2o": h2o})
+    with ThreadPoolExecutor(1) as pool:
+        with connect(settings) as connection:
+            move_alias(connection, use_case="rides", region="Bern", version=1, moved_by="other run", reason="better")
+            late = pool.submit(promote, without_h2o, use_case, candidates[1:], moved_by="this run")
+            await_waiting(settings)
+        with pytest.raises(H2OUnavailable):
+            late.result(60)
+    with connect(settings) as connection:
+        assert [each.moved_by for each in alias_history(connection)] == ["other run"]
