@@ -1,4 +1,4 @@
-"""Moves `champion` by the use case's rule, then fails the run when a region failed, naming it."""
+"""Moves `champion` by the use case's rule and writes each version's report, then fails the run for failed regions."""
 
 from typing import Any
 

@@ -10,6 +10,7 @@ from mage_platform.registry.aliases import (
 )
 from mage_platform.registry.artifacts import fetch_artifact, sha256_of, store_artifact
 from mage_platform.registry.decisions import last_decision, record_decision
+from mage_platform.registry.reports import has_report, report_document, report_page, report_path, store_report
 from mage_platform.registry.versions import model_version, model_versions, register
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "champions",
     "champions_marker",
     "fetch_artifact",
+    "has_report",
     "last_decision",
     "lock_region",
     "model_version",
@@ -25,6 +27,10 @@ __all__ = [
     "move_alias",
     "record_decision",
     "register",
+    "report_document",
+    "report_page",
+    "report_path",
     "sha256_of",
     "store_artifact",
+    "store_report",
 ]

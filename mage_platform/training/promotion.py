@@ -27,6 +27,7 @@ from mage_platform.training.held_out import CANDIDATE, HeldOut
 from mage_platform.training.metrics import Floats
 from mage_platform.training.promotion_rule import judge
 from mage_platform.training.registration import Registration
+from mage_platform.training.report.writing import write_reports
 
 log = structlog.get_logger()
 
@@ -43,14 +44,15 @@ def promote(
         moved_by: Who moves, for the history.
 
     Returns:
-        One decision for each version, each recorded beside it.
+        One decision for each version, each recorded beside it, with the address of the version's report.
     """
     rows = {region: HeldOut.read(Path(path)) for region, path in registration.held_out.items()}
     others = _Others(settings, use_case, rows.get(POOLED))
-    return [
+    decisions = [
         _promote_one(settings, use_case, version, rows[version.region], others, moved_by)
         for version in registration.versions
     ]
+    return write_reports(settings, use_case, registration.versions, decisions, rows)
 
 
 def _promote_one(
