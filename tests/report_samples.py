@@ -107,7 +107,8 @@ def a_report(kind: TargetKind = "binary", *, level: str = "slow", title: str = "
     )  # fmt: skip
     validation = ValidationReport(
         use_case="rides", run="7", rows=1010, passed=1000, quarantined=10,
-        broken_rules={f"known carrier ({level})": 10}, broken_table_rules=[], stopped=False, started_at=datetime(2024, 6, 30, tzinfo=UTC), seconds=1.0,
+        broken_rules={f"known carrier ({level})": 10}, broken_table_rules=[],
+        stopped=False, started_at=datetime(2024, 6, 30, tzinfo=UTC), seconds=1.0,
     )  # fmt: skip
     use_case = UseCase.model_validate(
         {
