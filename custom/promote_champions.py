@@ -1,4 +1,4 @@
-"""Moves `champion` by the use case's rule and clears up, then fails the run when a region failed, naming it."""
+"""Moves `champion` by the rule, writes the reports, clears up, and fails the run when a region failed, naming it."""
 
 from typing import Any
 

@@ -15,6 +15,7 @@
     ├── NotFound                  what was asked for by name does not exist (yet)
     │   ├── UseCaseNotFound
     │   ├── ModelNotFound
+    │   ├── ReportNotFound        a version is registered, but no report of it is kept
     │   └── EntityNotFound
     └── Unavailable               a server did not answer: the same call may succeed later
         ├── DatabaseUnavailable
@@ -124,6 +125,10 @@ class UseCaseNotFound(NotFound):
 
 class ModelNotFound(NotFound):
     """There is no such model version, or no champion."""
+
+
+class ReportNotFound(NotFound):
+    """A registered version has no report."""
 
 
 class EntityNotFound(NotFound):

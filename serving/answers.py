@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field
 from mage_platform.contracts import ModelVersion
 from mage_platform.contracts.metrics import Metrics
 from mage_platform.contracts.strict import Contract
+from mage_platform.registry import report_path
 from serving.models import ServedModel
 from serving.repository import Repository
 
@@ -38,6 +39,7 @@ class ServedModelDetails(Contract):
 
     model: ModelVersion
     since: AwareDatetime = Field(..., description="Champion since")
+    report: str = Field(..., description="Path of the version's report, as a page or as JSON")
     classes: list[str] = Field(..., description="The target's classes, in the order of their codes; none for a number")
     example: dict[str, Any] = Field(..., description="A request this model answers")
 
@@ -79,8 +81,13 @@ def summary(model: ServedModel) -> ServedModelSummary:
 
 def details(model: ServedModel) -> ServedModelDetails:
     """All there is to say about a model."""
+    version = model.version
     return ServedModelDetails(
-        model=model.version, since=model.since, classes=model.labels, example=model.example_request()
+        model=version,
+        since=model.since,
+        report=report_path(version.use_case, version.region, version.version),
+        classes=model.labels,
+        example=model.example_request(),
     )
 
 

@@ -28,6 +28,7 @@ from serving.front_door import respond
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
+from serving.reports import add_reports
 from serving.repository import Repository
 from serving.scorer import Scorer
 from serving.vector_cache import vector_cache
@@ -96,6 +97,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     )
     _add_prediction(app)
     _add_models(app, repository)
+    add_reports(app, settings, repository)
     _add_health(app, repository)
     add_documentation(app, repository)
     _add_problems(app)

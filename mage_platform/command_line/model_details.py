@@ -27,7 +27,7 @@ from mage_platform.validation.quarantine import report_of
 def show(use_case: str, region: str, version: int | None, as_json: bool) -> None:
     """One version: metrics beside rivals, decision, lineage, moves."""
     with connect(present_settings()) as connection:
-        model = _model(connection, use_case, region, version)
+        model = version_or_champion(connection, use_case, region, version)
         decision = last_decision(connection, use_case, region, model.version)
         run = model.lineage.validation_run
         validation = report_of(connection, use_case, run) if run else None
@@ -57,7 +57,7 @@ def diff(use_case: str, region: str, first: int, second: int, as_json: bool) -> 
     Metrics, schema, window, options and lineage: every field in which FIRST and SECOND differ.
     """
     with connect(present_settings()) as connection:
-        old, new = (_model(connection, use_case, region, each) for each in (first, second))
+        old, new = (version_or_champion(connection, use_case, region, each) for each in (first, second))
     changes = differences(old, new)
     if as_json:
         print_json([{"what": what, str(first): before, str(second): after} for what, before, after in changes])
@@ -68,7 +68,8 @@ def diff(use_case: str, region: str, first: int, second: int, as_json: bool) -> 
 
 def differences(old: ModelVersion, new: ModelVersion) -> list[tuple[str, Any, Any]]:
     """Every field, by its path, in which two versions differ; None where one of them has no such field."""
-    left, right = (_flat(each.model_dump(mode="json", exclude={"version", "leaderboard"})) for each in (old, new))
+    measured = {"version", "leaderboard", "partial_dependence"}
+    left, right = (_flat(each.model_dump(mode="json", exclude=measured)) for each in (old, new))
     return [
         (path, left.get(path), right.get(path))
         for path in dict.fromkeys([*left, *right])
@@ -86,7 +87,12 @@ def _short(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else value if isinstance(value, str) else json.dumps(value)
 
 
-def _model(connection: Connection, use_case: str, region: str, version: int | None) -> ModelVersion:
+def version_or_champion(connection: Connection, use_case: str, region: str, version: int | None) -> ModelVersion:
+    """A version, or without a number the champion.
+
+    Raises:
+        ModelNotFound: There is none.
+    """
     if version is not None:
         return model_version(connection, use_case, region, version)
     serving = champion(connection, use_case, region)

@@ -7,6 +7,7 @@ import getpass
 import click
 
 from mage_platform.command_line.model_details import diff, show
+from mage_platform.command_line.model_report import report
 from mage_platform.command_line.output import json_option, print_json, print_table
 from mage_platform.command_line.surroundings import present_settings
 from mage_platform.contracts import POOLED, AliasMove, ModelVersion
@@ -34,6 +35,7 @@ def models() -> None:
 
 models.add_command(show)
 models.add_command(diff)
+models.add_command(report)
 
 
 @models.command("list")

@@ -105,3 +105,5 @@ class PromotionDecision(Contract):
     decided_at: AwareDatetime | None = None
     evaluation: Evaluation | None = None
     """None where nothing was compared: the version is the champion already, or does not fit."""
+    report: str | None = None
+    """Address of the version's report in the prediction API; None before it is written, or where it could not be."""

@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field
 from mage_platform.contracts.features import InputSchema
 from mage_platform.contracts.metrics import Metrics
 from mage_platform.contracts.strict import Contract, Name, Region, Sha256
-from mage_platform.contracts.training import LeaderboardRow, Lineage, TrainingWindow
+from mage_platform.contracts.training import LeaderboardRow, Lineage, PartialDependence, TrainingWindow
 
 
 class ModelReference(Contract):
@@ -50,6 +50,8 @@ class NewVersion(Contract):
     score_microseconds: float | None = None
     """Time of one score by the MOJO, as measured after the training."""
     variable_importance: dict[str, float] = {}
+    partial_dependence: list[PartialDependence] = []
+    """Of the most important features, on held-out rows."""
     lineage: Lineage
     run: str
     """Id of the pipeline run that registered it."""

@@ -94,6 +94,30 @@ class Lineage(Contract):
     """The newest validation of the use case before the training; `validation_runs` holds its report."""
 
 
+class DependencePoint(Contract):
+    """The mean prediction over some rows, had every one of them this value of a feature."""
+
+    value: float | str
+    means: list[float]
+    """Probability of the positive class, or the number; of several classes one for each, in the order of `classes`."""
+
+
+class PartialDependence(Contract):
+    """How the mean prediction moves with one feature, everything else of each row left as it is.
+
+    Source:
+        Friedman, Greedy function approximation, Annals of Statistics 29(5), 2001, sec. 8.2.
+    """
+
+    feature: str
+    rows: int
+    """Held-out rows averaged over."""
+    classes: list[str] = []
+    """Of several classes their names; empty otherwise."""
+    points: list[DependencePoint]
+    """Of a number in its order, of a category by falling frequency."""
+
+
 class Explainer(Contract):
     """The best tree model, kept beside a leader that cannot explain itself."""
 
@@ -132,7 +156,9 @@ class GoodCandidate(Contract):
     leaderboard: list[LeaderboardRow]
     explainer: Explainer | None = None
     variable_importance: dict[str, float] = {}
-    """Share of each feature, where the model tells one."""
+    """Share of each feature, as the model tells it, or the best tree model where it tells none."""
+    partial_dependence: list[PartialDependence] = []
+    """Of the most important features."""
     lineage: Lineage
     training_seconds: Annotated[float, Field(ge=0)]
 

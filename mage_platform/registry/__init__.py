@@ -11,6 +11,7 @@ from mage_platform.registry.aliases import (
 )
 from mage_platform.registry.artifacts import forget_artifacts, sha256_of
 from mage_platform.registry.decisions import last_decision, record_decision
+from mage_platform.registry.reports import has_report, report_document, report_page, report_path, store_report
 from mage_platform.registry.retention import digests_of_runs, drop_artifacts
 from mage_platform.registry.signatures import SigningKey, VerificationKeys, signing_key, verification_keys
 from mage_platform.registry.signing import Signing, sign_registered
@@ -28,6 +29,7 @@ __all__ = [
     "drop_artifacts",
     "fetch_model",
     "forget_artifacts",
+    "has_report",
     "last_decision",
     "lock_region",
     "model_version",
@@ -35,10 +37,14 @@ __all__ = [
     "move_alias",
     "record_decision",
     "register",
+    "report_document",
+    "report_page",
+    "report_path",
     "rollback_target",
     "sha256_of",
     "sign_registered",
     "signing_key",
+    "store_report",
     "verification_keys",
     "version_of_run",
 ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -76,14 +77,18 @@ def calibration(scored: Scored) -> list[CalibrationBin]:
     """
     if scored.kind == "multiclass":
         return []
-    order = np.argsort(scored.predicted, kind="stable")
     return [
         CalibrationBin(
             rows=len(part), predicted=float(scored.predicted[part].mean()), observed=float(scored.truth[part].mean())
         )
-        for part in np.array_split(order, CALIBRATION_BINS)
-        if len(part)
+        for part in equal_bins(scored.predicted)
     ]
+
+
+def equal_bins(predicted: Floats) -> list[npt.NDArray[np.intp]]:
+    """Places of the rows of ten bins of about as many rows each, by rising prediction; none is empty."""
+    order = np.argsort(predicted, kind="stable")
+    return [part for part in np.array_split(order, CALIBRATION_BINS) if len(part)]
 
 
 def slices_of(rows: HeldOut, metric: Metric, features: Sequence[str]) -> list[Slice]:

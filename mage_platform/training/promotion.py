@@ -28,6 +28,7 @@ from mage_platform.training.held_out import CANDIDATE, HeldOut
 from mage_platform.training.metrics import Floats
 from mage_platform.training.promotion_rule import judge
 from mage_platform.training.registration import Registration
+from mage_platform.training.report.writing import write_reports
 
 log = structlog.get_logger()
 
@@ -44,7 +45,7 @@ def promote(
         moved_by: Who moves, for the history.
 
     Returns:
-        One decision for each version, each recorded beside it.
+        One decision for each version, each recorded beside it, with the address of the version's report.
 
     Raises:
         SignatureInvalid: A present champion's signature is not right, so it was not loaded and nothing was moved in
@@ -66,6 +67,9 @@ def promote(
                 challenger=version.version, reason=str(error),
             )  # fmt: skip
             refusals.append(error)
+    decided = {decision.region for decision in decisions}
+    versions = [version for version in registration.versions if version.region in decided]
+    decisions = write_reports(settings, use_case, versions, decisions, rows)
     if refusals:
         raise type(refusals[0])("\n".join(f"nothing was moved: {refusal}" for refusal in refusals))
     return decisions

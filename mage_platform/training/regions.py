@@ -18,6 +18,7 @@ from mage_platform.features.training_set import PARTS, training_set
 from mage_platform.features.vectors import ENTITY_ID, EVENT_TIME, LABEL, REGION
 from mage_platform.registry import sha256_of
 from mage_platform.settings import Settings
+from mage_platform.training.dependence import partial_dependence
 from mage_platform.training.h2o_server import (
     H2O_VERSION,
     TREES,
@@ -114,7 +115,8 @@ def _train(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandi
             predicted = branch.predictions(trained.leader, frames["test"])
             mojo, genmodel = branch.export_mojo(trained.leader, folder)
             explainer = _explainer(use_case, branch, trained, folder)
-            importance = branch.variable_importance(trained.best_tree if explainer else trained.leader)
+            importance = _importance(branch, trained, explainer)
+            dependence = partial_dependence(branch, trained.leader, trained.classes, parts["test"], importance)
         finally:
             branch.remove()
     test = _held_out(use_case, parts, trained, predicted)
@@ -138,6 +140,7 @@ def _train(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandi
         leaderboard=trained.leaderboard,
         explainer=explainer,
         variable_importance=importance,
+        partial_dependence=dependence,
         lineage=lineage,
         training_seconds=round(trained.seconds, 1),
     )
@@ -166,6 +169,11 @@ def _explainer(use_case: UseCase, branch: Branch, trained: Trained, folder: Path
         return None
     mojo, _ = branch.export_mojo(trained.best_tree, folder / "explainer")
     return Explainer(algorithm=trained.best_tree.algo, mojo_path=str(mojo), mojo_sha256=sha256_of(mojo))
+
+
+def _importance(branch: Branch, trained: Trained, explainer: Explainer | None) -> dict[str, float]:
+    importance = branch.variable_importance(trained.best_tree if explainer else trained.leader)
+    return importance or (branch.variable_importance(trained.best_tree) if trained.best_tree else {})
 
 
 def _held_out(use_case: UseCase, parts: dict[str, pa.Table], trained: Trained, predicted: Any) -> HeldOut:

@@ -122,6 +122,7 @@ def _new_version(use_case: UseCase, candidate: GoodCandidate) -> NewVersion:
         mojo_bytes=candidate.mojo_bytes,
         score_microseconds=candidate.score_microseconds,
         variable_importance=candidate.variable_importance,
+        partial_dependence=candidate.partial_dependence,
         lineage=candidate.lineage,
         run=plan.run,
     )

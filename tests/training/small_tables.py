@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from mage_platform.contracts import TargetKind
+from mage_platform.contracts import FeatureColumn, InputSchema, TargetKind
 from mage_platform.settings import Settings
 from mage_platform.use_cases import load_use_case
 
@@ -38,6 +38,14 @@ training:
 promotion: {{confidence: 0.8}}
 serving: {{explanations: true}}
 """
+
+SCHEMA = InputSchema(
+    columns={
+        "hour": FeatureColumn(type="integer", minimum=0, maximum=23),
+        "carrier": FeatureColumn(type="category"),
+        "rain": FeatureColumn(type="number", minimum=0, missing="allowed"),
+    }
+)
 
 
 def rows(kind: TargetKind, cities: dict[str, int], seed: int = 3) -> pd.DataFrame:

@@ -1,0 +1,1 @@
+"""The report of a version: its document, its page, and that both are kept."""
