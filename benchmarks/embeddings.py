@@ -4,11 +4,11 @@
 
 Starts a PostgreSQL of its own in a temporary folder, with vectors of `benchmarks.feature_store`.
 
-in bulk          `store_embeddings_in_bulk` where none were stored       | COPY
-  storing        the part of it that writes                              | COPY
-  index          the part of it that builds the HNSW index               | CREATE INDEX on the plain table, 256 MiB
-again            the same once more: nothing changes                     | COPY
-one by one       `store_embeddings` of a tenth, into the index as it is  | COPY of that tenth
+in bulk       `store_embeddings_in_bulk` where none were stored
+  storing     the part of it that writes
+  index       the part of it that builds the HNSW index
+again         the same once more: nothing changes
+one by one    `store_embeddings` of a tenth, changed, into the index as it is
 
 Prints one JSON line for each, then a table. One round: the state before cannot be had twice.
 """
@@ -16,6 +16,9 @@ Prints one JSON line for each, then a table. One round: the state before cannot 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import statistics
 import uuid
 from pathlib import Path
 from typing import Any
@@ -25,7 +28,7 @@ import psycopg
 import structlog
 
 from benchmarks.feature_store import QUERIES as VECTOR_QUERIES
-from benchmarks.feature_store import make_vectors, result, seconds_of, the_use_case
+from benchmarks.feature_store import make_vectors, seconds_of, the_use_case
 from mage_platform.database import Queries, connect
 from mage_platform.features.bulk import store_embeddings_in_bulk
 from mage_platform.features.embeddings import DIMENSIONS, copy_blocks, store_embeddings
@@ -37,48 +40,51 @@ QUERIES = Queries(Path(__file__).with_name("embeddings.sql"))
 USE_CASE = the_use_case()
 
 
-def copy_seconds(settings: Settings, load: tuple[Any, ...], *, index: bool = False) -> tuple[float, float]:
-    """Seconds of a bare COPY of these embeddings, and of the index on them where it is wanted."""
-    with connect(settings) as connection:
-        connection.execute(QUERIES.make_floor)
+def copy_seconds(settings: Settings, load: tuple[Any, ...]) -> float:
+    """Seconds of a bare COPY of these embeddings, median of three."""
 
     def copy() -> None:
         with connect(settings) as connection, connection.cursor().copy(QUERIES.copy_floor) as stream:
             for block in copy_blocks(*load):
                 stream.write(block)
 
-    def build() -> None:
+    seconds = []
+    for _ in range(3):
         with connect(settings) as connection:
-            connection.execute("SET LOCAL maintenance_work_mem = '256MB'")
-            connection.execute(QUERIES.index_floor)
+            connection.execute(QUERIES.make_floor)
+        seconds.append(seconds_of(copy))
+        with connect(settings) as connection:
+            connection.execute(QUERIES.drop_floor)
+    return statistics.median(seconds)
 
-    seconds = seconds_of(copy), seconds_of(build) if index else 0.0
-    with connect(settings) as connection:
-        connection.execute(QUERIES.drop_floor)
-    return seconds
+
+def line(what: str, count: int, seconds: float, floor: float) -> dict[str, Any]:
+    """One line of the answer, printed as JSON at once."""
+    made = {"what": what, "embeddings": count, "seconds": round(seconds, 3), "floor_seconds": round(floor, 3)}
+    made |= {"times_floor": round(seconds / floor, 2), "a_second": round(count / seconds)}
+    print(json.dumps(made | {"load": round(os.getloadavg()[0], 2)}), flush=True)
+    return made
 
 
 def measure(settings: Settings, load: tuple[Any, ...]) -> list[dict[str, Any]]:
     """All lines."""
-    count = len(load[0])
-    copy_seconds(settings, load)  # warms up
-    copied, built = copy_seconds(settings, load, index=True)
+    count, floor = len(load[0]), copy_seconds(settings, load)
     with structlog.testing.capture_logs() as logs:
-        report = store_embeddings_in_bulk(settings, USE_CASE.name, *load)
+        seconds = store_embeddings_in_bulk(settings, USE_CASE.name, *load).seconds
     index = sum(each["seconds"] for each in logs if each["event"] == "index of the feature vectors made")
     lines = [
-        result("in bulk", count, report.seconds, copied, 0.0),
-        result("  storing", count, report.seconds - index, copied, 0.0),
-        result("  index", count, index, built, 0.0),
+        line("in bulk", count, seconds, floor),
+        line("in bulk: storing", count, seconds - index, floor),
+        line("in bulk: index", count, index, floor),
     ]
-    copied, _ = copy_seconds(settings, load)
-    lines.append(result("again", count, store_embeddings_in_bulk(settings, USE_CASE.name, *load).seconds, copied, 0.0))
-    ids, moments, matrix = load
-    some = (ids[: count // 10], moments[: count // 10], -matrix[: count // 10])
-    copied, _ = copy_seconds(settings, some)
+    floor = copy_seconds(settings, load)
+    seconds = store_embeddings_in_bulk(settings, USE_CASE.name, *load).seconds
+    lines.append(line("again", count, seconds, floor))
+    ids, moments, matrix = (each[: count // 10] for each in load)
+    floor = copy_seconds(settings, (ids, moments, matrix))
     with connect(settings) as connection:
-        report = store_embeddings(connection, USE_CASE.name, *some)
-    return [*lines, result("one by one", report.written, report.seconds, copied, 0.0)]
+        report = store_embeddings(connection, USE_CASE.name, ids, moments, -matrix)
+    return [*lines, line("one by one", report.written, report.seconds, floor)]
 
 
 def main() -> None:
@@ -101,9 +107,9 @@ def main() -> None:
         lines = measure(settings, (ids, moments, matrix))
     print("| what | embeddings | seconds | floor, seconds | times floor | a second |")
     print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    for line in lines:
-        numbers = f"{line['seconds']:.3g} | {line['floor_seconds']:.3g} | {line['times_floor']:.3g}"
-        print(f"| {line['what'].strip()} | {line['rows']:,} | {numbers} | {line['rows_per_second']:,} |")
+    for each in lines:
+        numbers = f"{each['seconds']:.3g} | {each['floor_seconds']:.3g} | {each['times_floor']:.3g}"
+        print(f"| {each['what']} | {each['embeddings']:,} | {numbers} | {each['a_second']:,} |")
 
 
 if __name__ == "__main__":

@@ -6,8 +6,5 @@ CREATE TABLE platform.floor_embeddings (entity_id uuid, event_time timestamptz, 
 -- name: copy_floor
 COPY platform.floor_embeddings FROM STDIN (FORMAT BINARY)
 
--- name: index_floor
-CREATE INDEX ON platform.floor_embeddings USING hnsw (embedding vector_cosine_ops)
-
 -- name: drop_floor
 DROP TABLE platform.floor_embeddings

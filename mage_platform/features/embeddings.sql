@@ -11,16 +11,15 @@ SELECT n.nspname, string_to_array(e.extversion, '.')::int[] >= '{0,8}', EXISTS (
 FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'vector'
 
 -- name: stage
--- Two embeddings to a page, in one piece: out of line they would be written and read in chunks.
 CREATE TEMPORARY TABLE staged_embeddings (
-    entity_id uuid NOT NULL, event_time timestamptz NOT NULL,
-    embedding {extension}.vector({dimensions}) STORAGE PLAIN NOT NULL
+    entity_id uuid NOT NULL, event_time timestamptz NOT NULL, embedding {extension}.vector({dimensions}) NOT NULL
 ) ON COMMIT DROP
 
 -- name: copy_staged
 COPY staged_embeddings (entity_id, event_time, embedding) FROM STDIN (FORMAT BINARY)
 
 -- name: analyze_staged
+-- Statistics of the embeddings themselves serve nobody.
 ANALYZE staged_embeddings (entity_id, event_time)
 
 -- name: write_embeddings
