@@ -110,7 +110,7 @@ def provision(settings: Settings, passwords: Passwords) -> None:
 
 
 def _provision(settings: Settings, passwords: Passwords) -> None:
-    with _connect(settings, passwords, "postgres") as connection:
+    with superuser_connection(settings, passwords, "postgres") as connection:
         _make_roles(connection, settings, passwords)
         connection.commit()
         connection.autocommit = True
@@ -123,7 +123,7 @@ def _provision(settings: Settings, passwords: Passwords) -> None:
                 names = sql.Identifier(database), sql.Identifier(owner)
                 connection.execute(sql.SQL("create database {} owner {}").format(*names))
     for database in (settings.database.name, settings.mage.database):
-        with _connect(settings, passwords, database) as connection:
+        with superuser_connection(settings, passwords, database) as connection:
             connection.execute((_SQL / "database.sql").read_bytes())
 
 
@@ -251,13 +251,14 @@ def _fingerprint(passwords: Passwords) -> str:
 
 def _answers(settings: Settings, passwords: Passwords) -> bool:
     try:
-        _connect(settings, passwords, "postgres").close()
+        superuser_connection(settings, passwords, "postgres").close()
     except psycopg.OperationalError:
         return False
     return True
 
 
-def _connect(settings: Settings, passwords: Passwords, database: str) -> psycopg.Connection:
+def superuser_connection(settings: Settings, passwords: Passwords, database: str) -> psycopg.Connection:
+    """A connection past PgBouncer that may do anything: to set the server up, never for work."""
     return psycopg.connect(
         host=HOST,
         port=settings.database.port,

@@ -119,6 +119,8 @@ class Stack:
         await asyncio.to_thread(postgres.prepare_data_folder, given, passwords)
         await self._supervisor.start(postgres.postgres_service(given, passwords))
         await asyncio.to_thread(postgres.provision, given, passwords)
+        if "mage" in self._wanted and await asyncio.to_thread(_mend_owner_password, given, passwords):
+            self._reporter.note(f"the secret of {given.mage.owner_email} is a new one: the Mage login has it now")
         if pooler:
             await self._supervisor.start(pgbouncer_service(given, passwords, pooler))
         if self._migrate:
@@ -247,6 +249,12 @@ def _apply_migrations(settings: Settings) -> None:
 
     migrations.apply(settings)
     mend_index(settings)  # where a bulk load was interrupted
+
+
+def _mend_owner_password(settings: Settings, passwords: Passwords) -> bool:
+    from mage_platform.local.mage_owner import mend_owner_password
+
+    return mend_owner_password(settings, passwords)
 
 
 def _why_no_pgbouncer(settings: Settings) -> str:

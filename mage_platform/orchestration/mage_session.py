@@ -121,8 +121,8 @@ class MageSession:
             if "error" in answer:
                 raise LoginRefused(
                     f"Mage at {self._base_url} did not accept the login of {self._email}. Check "
-                    "PLATFORM_MAGE__OWNER_EMAIL and the secret platform_mage_owner_password; Mage keeps the "
-                    "password of its first start."
+                    "PLATFORM_MAGE__OWNER_EMAIL and the secret platform_mage_owner_password; a password that was "
+                    "changed in Mage's UI has to be written into the secret too."
                 )
             self._http.headers["Authorization"] = f"Bearer {_inner_token(answer['session']['token'])}"
         self._logged_in = True

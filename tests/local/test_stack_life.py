@@ -18,9 +18,10 @@ import pytest
 from mage_platform.local import proc
 from mage_platform.local.embedded import on_free_ports
 from mage_platform.local.lookup import direct_database, find_running, status
+from mage_platform.orchestration.client import MageClient
 from mage_platform.settings import PROJECT, Settings
 
-from .conftest import UP, Up, await_gone, processes_of
+from .conftest import UP, Up, await_gone, processes_of, wait_until
 
 pytestmark = pytest.mark.integration
 Start = Callable[..., Up]
@@ -169,6 +170,27 @@ def test_lost_passwords_are_replaced(up: Start, settings: Settings) -> None:
     shutil.rmtree(settings.state_folder / "secrets")
     up("postgres,pgbouncer").await_up()
     assert query(settings, "select 1") == [(1,)]
+
+
+def test_a_lost_secret_of_the_mage_owner_is_replaced_and_the_login_follows_it(up: Start, settings: Settings) -> None:
+    secret = settings.state_folder / "secrets" / "platform_mage_owner_password"
+
+    def logs_in() -> bool:
+        with MageClient(settings.mage.url, settings.mage.owner_email, secret.read_text()) as client:
+            return client.triggers() != ()
+
+    first = up("postgres,mage")
+    wait_until(lambda: "up\n" in first.said, 200)
+    assert logs_in()
+    assert first.end() == 0
+    before = secret.read_text()
+    secret.unlink()
+
+    second = up("postgres,mage")
+    wait_until(lambda: "up\n" in second.said, 200)
+    assert secret.read_text() != before
+    assert f"the secret of {settings.mage.owner_email} is a new one" in second.said
+    assert logs_in()
 
 
 def test_a_password_file_that_is_no_text_is_named_with_its_cure(up: Start, settings: Settings) -> None:
