@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 from pydantic import SecretStr
 
 from mage_platform.contracts import (
@@ -16,6 +18,7 @@ from mage_platform.contracts import (
     InputSchema,
     LeaderboardRow,
     Lineage,
+    ModelVersion,
     NewVersion,
     RegionPlan,
     TrainingWindow,
@@ -24,6 +27,8 @@ from mage_platform.database import connect
 from mage_platform.registry import SigningKey, sha256_of, signing_key
 from mage_platform.registry.signatures import new_signing_key, with_public_half
 from mage_platform.settings import Settings
+from mage_platform.training.held_out import CANDIDATE, NAIVE, held_out
+from mage_platform.training.registration import Registration
 
 
 def with_new_key(settings: Settings) -> Settings:
@@ -94,6 +99,24 @@ def a_candidate(runs_folder: Path, run: str, region: str) -> GoodCandidate:
         mojo_bytes=mojo.stat().st_size, input_schema=new.input_schema, lineage=new.lineage,
         test_path=str(folder / "held_out.parquet"),
     )  # fmt: skip
+
+
+def handed_on(versions: list[ModelVersion], folder: Path) -> Registration:
+    """As the exporter hands it on: held-out rows beside each version, the candidate right and the baseline not."""
+    table = pa.table(
+        {
+            "_entity_id": [number.to_bytes(16, "big") for number in range(40)],
+            "_event_time": pa.array(range(40), pa.timestamp("us", tz="UTC")),
+            "_region": ["Bern"] * 40,
+            "_label": ["0", "1"] * 20,
+            "carrier": ["fast"] * 40,
+            "hour": [7.0] * 40,
+        }
+    )
+    right, flat = np.array([0.1, 0.9] * 20), np.full(40, 0.5)
+    held_out(table, "binary", (), {CANDIDATE: right, NAIVE: flat}).write(folder / "rows.parquet")
+    files = {version.region: str(folder / "rows.parquet") for version in versions}
+    return Registration(versions=versions, held_out=files, failed=[])
 
 
 def await_waiting(settings: Settings) -> None:

@@ -29,7 +29,7 @@ from mage_platform.settings import Settings
 from mage_platform.training.promotion import promote
 from mage_platform.use_cases import load_use_case
 from tests import demo_use_case as demo
-from tests.stores.registry_samples import a_version, await_waiting
+from tests.stores.registry_samples import a_version, await_waiting, handed_on
 
 pytestmark = pytest.mark.integration
 
@@ -244,7 +244,7 @@ def test_one_run_that_registers_twice_at_once_registers_one_version(
 
 
 def test_a_candidate_is_not_promoted_over_a_champion_it_was_never_held_against(
-    settings: Settings, key: SigningKey, mojo: Path, genmodel: Path
+    settings: Settings, key: SigningKey, mojo: Path, genmodel: Path, tmp_path: Path
 ) -> None:
     """Another run promotes between this run's decision and its move: it decides again, for which it needs H2O."""
     demo.write_use_case(settings.use_cases_folder)
@@ -259,7 +259,7 @@ def test_a_candidate_is_not_promoted_over_a_champion_it_was_never_held_against(
     with ThreadPoolExecutor(1) as pool:
         with connect(settings) as connection:
             move_alias(connection, use_case="rides", region="Bern", version=1, moved_by="other run", reason="better")
-            late = pool.submit(promote, without_h2o, use_case, candidates[1:], moved_by="this run")
+            late = pool.submit(promote, without_h2o, use_case, handed_on(candidates[1:], tmp_path), moved_by="this run")
             await_waiting(settings)
         with pytest.raises(H2OUnavailable):
             late.result(60)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from mage_platform.contracts import ModelVersion, UseCase
+from mage_platform.contracts import ModelVersion, PromotionDecision, UseCase
 from mage_platform.contracts.use_case import Retention
 from mage_platform.database import connect
 from mage_platform.errors import ContractViolated, NotFound
@@ -26,6 +26,7 @@ from mage_platform.registry import (
     model_version,
     model_versions,
     move_alias,
+    record_decision,
     register,
     sign_registered,
     signing_key,
@@ -36,7 +37,7 @@ from mage_platform.training.pruning import Pruned, prune
 from mage_platform.training.registration import register_candidates
 from mage_platform.use_cases import load_use_case
 from tests import demo_use_case as demo
-from tests.stores.registry_samples import a_candidate, a_version, await_waiting
+from tests.stores.registry_samples import a_candidate, a_lineage, a_version, await_waiting
 
 pytestmark = pytest.mark.integration
 LATER = datetime.now(UTC) + timedelta(days=100)
@@ -182,7 +183,7 @@ def test_a_jar_goes_with_the_last_version_that_needs_it_of_any_use_case(
     assert [each.version for each in prune(settings, use_case, now=LATER).versions] == [1]
     assert jars() == 2
     with connect(settings) as connection:
-        new = other.model_copy(update={"run": "10"})
+        new = other.model_copy(update={"run": "10", "lineage": a_lineage("another training")})
         (tmp_path / "h2o-genmodel.jar").write_bytes(b"jar")
         (tmp_path / "9.zip").write_bytes(b"the next model of the other use case")
         register(
@@ -220,7 +221,7 @@ def _age(path: Path, hours: float) -> None:
         os.utime(each, (time.time() - hours * 3600,) * 2)
 
 
-def test_folders_of_runs_go_when_registered_or_a_day_old(settings: Settings, use_case: UseCase, tmp_path: Path) -> None:
+def test_folders_of_runs_go_when_decided_on_or_a_day_old(settings: Settings, use_case: UseCase, tmp_path: Path) -> None:
     runs = settings.runs_folder
     good = a_candidate(runs, run="11", region="Bern")
     a_candidate(runs, run="11", region="Chur")  # of the same run, not registered yet
@@ -228,13 +229,21 @@ def test_folders_of_runs_go_when_registered_or_a_day_old(settings: Settings, use
     a_candidate(runs, run="13", region="Bern")
     _age(runs / "13", 25)
     whole = a_candidate(runs, run="14", region="Bern")
-    registration = register_candidates(settings, use_case, [good, whole])
+    late = a_candidate(runs, run="15", region="Bern")  # registered; its held-out rows are needed for the decision
+    registration = register_candidates(settings, use_case, [good, whole, late])
+    with connect(settings) as connection:
+        for version in registration.versions[:2]:
+            decision = PromotionDecision(
+                use_case="rides", region="Bern", version=version.version, promoted=False, reason="a test",
+                decided_at=datetime.now(UTC),
+            )  # fmt: skip
+            record_decision(connection, decision)
     pruned = prune(settings, use_case)
     assert set(pruned.run_folders) == {"11/Bern", "13", "14/Bern"}
-    assert {path.relative_to(runs).as_posix() for path in runs.glob("*/*")} == {"11/Chur", "12/Bern"}
+    assert {path.relative_to(runs).as_posix() for path in runs.glob("*/*")} == {"11/Chur", "12/Bern", "15/Bern"}
     assert not (runs / "14").exists()
     # the block that registers may be run again although its files are gone
-    assert register_candidates(settings, use_case, [good, whole]) == registration
+    assert register_candidates(settings, use_case, [good, whole, late]).versions == registration.versions
 
 
 def test_copies_on_the_disk_that_no_champion_needs_go_after_an_hour(

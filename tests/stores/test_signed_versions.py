@@ -9,8 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
 import pytest
 from structlog.testing import capture_logs
 
@@ -32,12 +30,10 @@ from mage_platform.registry import (
 )
 from mage_platform.registry.artifacts import store_artifact
 from mage_platform.settings import PROJECT, Settings
-from mage_platform.training.held_out import CANDIDATE, NAIVE, held_out
 from mage_platform.training.promotion import promote
-from mage_platform.training.registration import Registration
 from mage_platform.use_cases import load_use_case
 from tests import demo_use_case as demo
-from tests.stores.registry_samples import a_version, stranger, with_new_key
+from tests.stores.registry_samples import a_version, handed_on, stranger, with_new_key
 
 pytestmark = pytest.mark.integration
 UNSIGN = "UPDATE platform.model_versions SET signature = NULL, signed_by = NULL"
@@ -190,24 +186,6 @@ def test_the_local_stack_signs_what_was_there_at_its_first_start_and_never_again
         _fetch(settings, tmp_path / "cache")
 
 
-def _registration(versions: list[ModelVersion], folder: Path) -> Registration:
-    """As the exporter hands it on: held-out rows beside each version, the candidate right and the baseline not."""
-    table = pa.table(
-        {
-            "_entity_id": [number.to_bytes(16, "big") for number in range(40)],
-            "_event_time": pa.array(range(40), pa.timestamp("us", tz="UTC")),
-            "_region": ["Bern"] * 40,
-            "_label": ["0", "1"] * 20,
-            "carrier": ["fast"] * 40,
-            "hour": [7.0] * 40,
-        }
-    )
-    right, flat = np.array([0.1, 0.9] * 20), np.full(40, 0.5)
-    held_out(table, "binary", (), {CANDIDATE: right, NAIVE: flat}).write(folder / "rows.parquet")
-    files = {version.region: str(folder / "rows.parquet") for version in versions}
-    return Registration(versions=versions, held_out=files, failed=[])
-
-
 def test_promotion_does_not_load_an_unsigned_champion_and_decides_on_the_other_regions_first(
     settings: Settings, registered: ModelVersion, tmp_path: Path
 ) -> None:
@@ -217,7 +195,7 @@ def test_promotion_does_not_load_an_unsigned_champion_and_decides_on_the_other_r
     _execute(settings, UNSIGN + " WHERE region = 'Bern' AND version = 1")
     demo.write_use_case(settings.use_cases_folder)
     with capture_logs() as logs, pytest.raises(SignatureInvalid, match="version 1 of rides/Bern is not signed"):
-        promote(settings, load_use_case(settings, demo.NAME), _registration(candidates, tmp_path), moved_by="run 2")
+        promote(settings, load_use_case(settings, demo.NAME), handed_on(candidates, tmp_path), moved_by="run 2")
     with connect(settings) as connection:
         assert [(each.model.region, each.model.version) for each in champions(connection)] == [("Bern", 1), ("Chur", 1)]
     [line] = [line for line in logs if line["event"] == "model refused"]
