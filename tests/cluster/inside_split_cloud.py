@@ -45,7 +45,7 @@ def test_pods_that_found_no_address_in_dns_are_three_clouds_and_the_platform_ref
 def test_a_branch_ends_with_a_reason_when_the_only_node_dies(
     split: Cluster, settings: Settings, use_case: UseCase
 ) -> None:
-    alone = at(settings, address_of(0), nodes=1, silence_limit=8)
+    alone = at(settings, address_of(0), nodes=1)
     ended = trained_while(split.pods[0], alone, long(use_case), split.pods[0].kill)
     assert isinstance(ended, FailedCandidate)
     assert "the H2O cloud at http://10.244.9.10:54321 broke while it trained: its leader is gone" in ended.reason

@@ -76,7 +76,7 @@ def test_a_lost_node_is_noticed_before_h2o_notices_and_nothing_is_registered(
     cluster: Cluster, settings: Settings, use_case: UseCase
 ) -> None:
     victim = max(number for number, pod in cluster.pods.items() if pod is not cluster.leader())
-    reached = at(settings, SERVICE, nodes=3, silence_limit=8)
+    reached = at(settings, SERVICE, nodes=3)
     ended = trained_while(cluster.leader(), reached, long(use_case), cluster.pods[victim].kill)
     assert httpx.get(f"{cluster.leader().url}/3/Cloud").json()["cloud_healthy"], "H2O knew it already"
     assert isinstance(ended, FailedCandidate)
@@ -87,4 +87,4 @@ def test_a_lost_node_is_noticed_before_h2o_notices_and_nothing_is_registered(
         assert model_versions(connection) == registration.versions == []
     assert not list(settings.runs_folder.rglob("*.zip"))
     with pytest.raises(H2OUnavailable, match=r"it has lost 1 of its 3 nodes"):
-        await_whole_cloud(at(settings, SERVICE, nodes=3, wait=1, silence_limit=8).h2o)
+        await_whole_cloud(at(settings, SERVICE, nodes=3, wait=1).h2o)

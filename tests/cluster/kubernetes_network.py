@@ -56,15 +56,15 @@ def why_not() -> str | None:
 def bridge() -> Iterator[None]:
     """A switch for the pods in the namespace of the caller, which takes the gateway's address on it."""
     for command in (
-        "ip link add br0 type bridge",
-        f"ip addr add {GATEWAY}/24 dev br0",
-        "ip link set br0 up",
+        "ip link add h2o-pods type bridge",
+        f"ip addr add {GATEWAY}/24 dev h2o-pods",
+        "ip link set h2o-pods up",
     ):
         subprocess.run(command.split(), check=True)
     try:
         yield
     finally:
-        subprocess.run(["ip", "link", "delete", "br0"], check=True)
+        subprocess.run(["ip", "link", "delete", "h2o-pods"], check=True)
 
 
 @contextlib.contextmanager
@@ -164,7 +164,7 @@ def _plug_in(pid: int, number: int) -> None:
         time.sleep(0.02)
     for command in (
         f"ip link add {cable} type veth peer name eth0 netns {pid}".split(),
-        f"ip link set {cable} master br0 up".split(),
+        f"ip link set {cable} master h2o-pods up".split(),
         [*inside, *["ip", "link", "set", "lo", "up"]],
         [*inside, *f"ip addr add {address_of(number)}/24 dev eth0".split()],
         [*inside, *["ip", "link", "set", "eth0", "up"]],

@@ -47,11 +47,10 @@ class Cluster:
         return ready[0]
 
 
-def at(settings: Settings, host: str, *, nodes: int, wait: float = 60, silence_limit: float = 20) -> Settings:
+def at(settings: Settings, host: str, *, nodes: int, wait: float = 60) -> Settings:
     """The same settings, with this H2O cloud."""
     changed = {"host": host, "port": 54321, "nodes": nodes, "connect_timeout_seconds": wait}
-    h2o = settings.h2o.model_copy(update={**changed, "silence_limit_seconds": silence_limit})
-    return settings.model_copy(update={"h2o": h2o})
+    return settings.model_copy(update={"h2o": settings.h2o.model_copy(update=changed)})
 
 
 def plan_of(settings: Settings, use_case: UseCase) -> RegionPlan:

@@ -54,7 +54,7 @@ def test_inside_namespaces(name: str, outcomes: dict[str, str]) -> None:
 
 
 def test_nothing_of_the_cluster_is_left_on_the_machine(outcomes: dict[str, str]) -> None:
-    assert not Path("/sys/class/net/br0").exists()
+    assert not Path("/sys/class/net/h2o-pods").exists()
     assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if b"inside_whole_cloud" in _read(path)]
 
 
