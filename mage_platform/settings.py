@@ -246,6 +246,28 @@ def load_settings(**overrides: Any) -> Settings:
     return settings
 
 
+def source_connection(settings: Settings, name: str) -> SecretStr:
+    """The connection string of another PostgreSQL that use cases read from: the secret `platform_source_<name>`.
+
+    Raises:
+        SettingsInvalid: There is no such file, or nothing in it; names the file to write.
+    """
+    folder = _secrets_folder(settings)
+    file = (folder or settings.state_folder / "secrets") / f"platform_source_{name}"
+    try:
+        text = file.read_text(encoding="utf-8").strip()
+    except OSError:
+        text = ""
+    if not text:
+        raise SettingsInvalid(
+            f"source.connection {name!r} asks for the secret file {file}, which "
+            f"{'is empty' if file.is_file() else 'cannot be read'}: write the connection string into it, "
+            "postgresql://user:password@host:5432/database",
+            field="source.connection",
+        )
+    return SecretStr(text)
+
+
 def setting_names() -> list[str]:
     """Every accepted environment variable, sorted.
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field, model_validator
 
-from mage_platform.contracts.strict import Contract
+from mage_platform.contracts.strict import Contract, FieldError
 
 ENTITY_NAMESPACE = uuid.UUID("388aaa70-94b2-518a-98b6-b1ef7e808341")
 """Namespace of every entity id; fixed for ever, since ids made with another one would not meet."""
@@ -43,9 +43,10 @@ class FeatureColumn(Contract):
     @model_validator(mode="after")
     def _range_fits(self) -> FeatureColumn:
         if self.type in ("category", "boolean") and (self.minimum is not None or self.maximum is not None):
-            raise ValueError(f"a {self.type} has no minimum or maximum")
+            at = "minimum" if self.minimum is not None else "maximum"
+            raise FieldError(f"a {self.type} has no minimum or maximum: leave {at} out", at)
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
-            raise ValueError(f"minimum {self.minimum} is above maximum {self.maximum}")
+            raise FieldError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}: change one", "minimum")
         return self
 
 

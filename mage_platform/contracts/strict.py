@@ -13,6 +13,19 @@ class Contract(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
 
+class FieldError(ValueError):
+    """A mistake that only a whole contract shows, told at the field to mend.
+
+    Args:
+        message: What is wrong, with the values, then what to write.
+        at: Way from the contract to the field.
+    """
+
+    def __init__(self, message: str, *at: str | int) -> None:
+        super().__init__(message)
+        self.at = at
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 """Name of a use case: lower case, digits and underscores, at most 63 characters."""
 

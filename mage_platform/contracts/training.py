@@ -9,7 +9,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from mage_platform.contracts.features import InputSchema
 from mage_platform.contracts.metrics import Metrics
-from mage_platform.contracts.strict import POOLED, Contract, Name, Region, Sha256
+from mage_platform.contracts.strict import POOLED, Contract, FieldError, Name, Region, Sha256
 
 
 class TrainingWindow(Contract):
@@ -31,13 +31,15 @@ class TrainingWindow(Contract):
 
     @model_validator(mode="after")
     def _in_order(self) -> TrainingWindow:
-        moments = [self.train_until, self.validate_until, self.blend_until, self.test_until]
-        if self.train_from is not None:
-            moments.insert(0, self.train_from)
-        if moments[0] >= moments[1] or any(a > b for a, b in pairwise(moments)):
-            raise ValueError("must be in order: train_from < train_until < validate_until <= blend_until < test_until")
-        if self.blend_until >= self.test_until:
-            raise ValueError("test_until must be after blend_until: the test window is empty")
+        order = ("train_from", "train_until", "validate_until", "blend_until", "test_until")
+        for earlier, later in pairwise(name for name in order if getattr(self, name) is not None):
+            before, after = getattr(self, earlier), getattr(self, later)
+            if after < before or (after == before and later != "blend_until"):
+                raise FieldError(
+                    f"{later} is {after.isoformat()}, but the spans must be in order and {earlier} is "
+                    f"{before.isoformat()}: train_from < train_until < validate_until <= blend_until < test_until",
+                    later,
+                )
         return self
 
 

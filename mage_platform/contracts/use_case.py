@@ -2,34 +2,58 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
+from zoneinfo import available_timezones
 
 from pydantic import Field, field_validator, model_validator
 
 from mage_platform.contracts.features import FeatureColumn, InputSchema
 from mage_platform.contracts.metrics import METRICS, Metric, TargetKind
-from mage_platform.contracts.strict import Contract, Name
+from mage_platform.contracts.strict import Contract, FieldError, Name
 from mage_platform.contracts.training import TrainingWindow
 
 Column = Annotated[str, Field(min_length=1, max_length=63)]
+TRAVEL_BESIDE = ("_entity_id", "_event_time", "_region", "_label", "_known_at")
+"""Columns that travel beside the features of a vector; no feature may be named so."""
 Function = Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]*:[a-z_][a-z0-9_]*$")]
 """`module:function` of the use case's own folder."""
 
 
 class Source(Contract):
-    """Where the source rows come from: a function of the use case's folder, or a file in it."""
+    """Where the source rows come from: a function of the use case's folder, a file, or a query."""
 
     function: Function | None = None
     """`load_rows(start, end) -> DataFrame`; both bounds are aware datetimes or None, of event time, half open."""
     file: str | None = None
     """Parquet or CSV file, relative to the use case's folder."""
+    query: Annotated[str, Field(pattern=r"^[^/\\]+\.sql$")] | None = None
+    """File in the use case's folder with one PostgreSQL query. `%(start)s` and `%(end)s` in it stand for the bounds of
+    event time, `-infinity` and `infinity` where there are none."""
+    connection: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")] | None = None
+    """Of a query: which PostgreSQL. The secret `platform_source_<connection>` holds its connection string; None is the
+    platform's own database."""
+    time_zone: str | None = None
+    """IANA name of the zone that times without one are meant in, such as Europe/Zurich. None refuses such times."""
     history_days: Annotated[int, Field(ge=0)] = 0
     """Days before the asked-for window that are read as well, because the feature code looks back."""
 
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, zone: str | None) -> str | None:
+        if zone is not None and zone not in (known := available_timezones()):
+            nearest = get_close_matches(zone, known, n=1, cutoff=0.0)[0]
+            raise ValueError(f"is no time zone; write an IANA name such as {nearest}")
+        return zone
+
     @model_validator(mode="after")
     def _exactly_one(self) -> Source:
-        if (self.function is None) == (self.file is None):
-            raise ValueError("declare exactly one of `function` and `file`")
+        given = [name for name in ("function", "file", "query") if getattr(self, name) is not None]
+        if len(given) != 1:
+            found = f"these are {', '.join(given)}" if given else "there is none"
+            raise FieldError(f"declare exactly one of `function`, `file` and `query`; {found}", *given[1:2])
+        if self.connection is not None and self.query is None:
+            raise FieldError("`connection` says where a `query` runs; there is no `query`: leave it out", "connection")
         return self
 
 
@@ -54,7 +78,7 @@ class Target(Contract):
     @model_validator(mode="after")
     def _positive_only_of_two(self) -> Target:
         if self.positive is not None and self.kind != "binary":
-            raise ValueError(f"`positive` is for binary targets, not for {self.kind}")
+            raise FieldError(f"`positive` is for binary targets, not for {self.kind}: leave it out", "positive")
         return self
 
 
@@ -83,10 +107,14 @@ class Expectations(Contract):
     @field_validator("rows", "table")
     @classmethod
     def _one_name_each(cls, rules: list[Rule]) -> list[Rule]:
-        for rule in rules:
+        for place, rule in enumerate(rules):
             if len(rule) != 1 or not next(iter(rule)).startswith("expect_"):
-                raise ValueError(f"each rule is one `expect_...: {{arguments}}`, not {rule!r}")
+                raise FieldError(f"each rule is one `expect_...: {{arguments}}`, not {rule!r}", place)
         return rules
+
+
+Algorithm = Literal["DRF", "GLM", "XGBoost", "GBM", "DeepLearning", "StackedEnsemble"]
+"""What H2O's AutoML builds."""
 
 
 class Pooled(Contract):
@@ -107,8 +135,8 @@ class Training(TrainingWindow):
     """Models AutoML builds, stacked ensembles not counted. With the seed this makes a run reproducible."""
     maximum_runtime_seconds: Annotated[int, Field(ge=1)] = 1800
     """Safety net for each region; a run it cuts off is not reproducible."""
-    include_algorithms: list[str] | None = None
-    exclude_algorithms: list[str] | None = None
+    include_algorithms: list[Algorithm] | None = None
+    exclude_algorithms: list[Algorithm] | None = None
     stopping_rounds: Annotated[int, Field(ge=0)] = 3
     stopping_tolerance: Annotated[float, Field(gt=0)] | None = None
     minimum_rows: Annotated[int, Field(ge=2)] = 500
@@ -122,7 +150,7 @@ class Training(TrainingWindow):
     @model_validator(mode="after")
     def _one_list_of_algorithms(self) -> Training:
         if self.include_algorithms is not None and self.exclude_algorithms is not None:
-            raise ValueError("declare include_algorithms or exclude_algorithms, not both")
+            raise FieldError("declare include_algorithms or exclude_algorithms, not both", "exclude_algorithms")
         return self
 
     @property
@@ -189,22 +217,36 @@ class UseCase(Contract):
 
     @model_validator(mode="after")
     def _columns_fit(self) -> UseCase:
-        if self.target.column in self.features.columns:
-            raise ValueError(f"the target {self.target.column!r} is also a feature: that would leak it")
-        unknown = [name for name in self.training.naive_baseline if name not in self.features.columns]
-        if unknown:
-            raise ValueError(f"training.naive_baseline names {unknown}, which are not features")
-        if unknown := [name for name in self.training.slices if name not in self.features.columns]:
-            raise ValueError(f"training.slices names {unknown}, which are not features")
+        features = list(self.features.columns)
+        if self.target.column in features:
+            name = self.target.column
+            raise FieldError(
+                f"the target {name!r} is also a feature: that would leak it. Take it out of features.columns",
+                "features", "columns", name,
+            )  # fmt: skip
+        if taken := [name for name in features if name in TRAVEL_BESIDE]:
+            raise FieldError(
+                f"{taken[0]!r} cannot name a feature: the platform's own columns are called {', '.join(TRAVEL_BESIDE)}",
+                "features", "columns", taken[0],
+            )  # fmt: skip
+        for field in ("naive_baseline", "slices"):
+            names = getattr(self.training, field)
+            if unknown := [name for name in names if name not in features]:
+                nearest = get_close_matches(unknown[0], features, n=1, cutoff=0.0)[0]
+                raise FieldError(
+                    f"training.{field} names {unknown}, which are not features; the nearest feature is {nearest!r}",
+                    "training", field, names.index(unknown[0]),
+                )  # fmt: skip
         return self
 
     @model_validator(mode="after")
     def _metric_fits(self) -> UseCase:
         known = METRICS[self.target.kind]
         if self.promotion.metric is not None and self.promotion.metric not in known:
-            raise ValueError(
-                f"promotion.metric is {self.promotion.metric!r}, but a {self.target.kind} target has {', '.join(known)}"
-            )
+            raise FieldError(
+                f"promotion.metric is {self.promotion.metric!r}, but a {self.target.kind} target has "
+                f"{', '.join(known)}", "promotion", "metric",
+            )  # fmt: skip
         return self
 
     @property

@@ -9,13 +9,14 @@ import numpy as np
 import pandas as pd
 
 from mage_platform.contracts import POOLED, UseCase
+from mage_platform.contracts.use_case import TRAVEL_BESIDE
 from mage_platform.errors import FeaturesInvalid
 from mage_platform.features.entity_ids import entity_ids
 from mage_platform.features.schema import conform
 from mage_platform.settings import Settings
 from mage_platform.use_cases import use_case_function
 
-ENTITY_ID, EVENT_TIME, REGION, LABEL, KNOWN_AT = "_entity_id", "_event_time", "_region", "_label", "_known_at"
+ENTITY_ID, EVENT_TIME, REGION, LABEL, KNOWN_AT = TRAVEL_BESIDE
 """Columns that travel beside the features; a leading underscore keeps them apart."""
 ONLY_REGION = "all"
 """The region of a use case that declares none."""

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import pandas as pd
@@ -36,6 +37,8 @@ class RuleResult:
     """Index label of each offending row, with the value found there. Only for row-level rules."""
     problem: str = ""
     """What was observed, for a rule that does not hold, or why it could not be evaluated."""
+    evaluated: bool = True
+    """False when the rule itself is at fault."""
 
 
 def check(rows: pd.DataFrame, rules: list[Rule]) -> list[RuleResult]:
@@ -64,10 +67,53 @@ def check(rows: pd.DataFrame, rules: list[Rule]) -> list[RuleResult]:
             validator = context.get_validator(batch_request=batch, expectation_suite=suite)
             outcome = validator.validate(result_format=_RESULT_FORMAT).results[0]
         except Exception as error:  # an unknown expectation or argument surfaces as one of many types
-            results.append(RuleResult(text, _columns(arguments), False, problem=_first_line(str(error))))
+            results.append(
+                RuleResult(text, _columns(arguments), False, problem=_first_line(str(error)), evaluated=False)
+            )
             continue
         results.append(_result(text, arguments, outcome))
     return results
+
+
+def fault(rule: Rule) -> tuple[str | None, str] | None:
+    """What is wrong with a rule itself, whatever rows it will meet.
+
+    Returns:
+        The argument at fault (None for the rule as a whole) and a sentence; None when nothing is.
+    """
+    from great_expectations.core import ExpectationConfiguration
+    from great_expectations.exceptions import InvalidExpectationConfigurationError
+    from great_expectations.expectations.registry import (
+        get_expectation_impl,
+        list_registered_expectation_implementations,
+    )
+
+    name, arguments = next(iter(rule.items()))
+    known = sorted(list_registered_expectation_implementations())
+    if name not in known:
+        nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        return None, f"great-expectations 0.18 knows no {name}: did you mean {nearest}?"
+    expectation = get_expectation_impl(name)
+    names = [
+        each
+        for each in (*expectation.domain_keys, *expectation.success_keys)
+        if each not in ("batch_id", "table", "auto", "profiler_config")
+    ]
+    for argument in arguments:
+        if argument not in names and argument != "meta":
+            near = get_close_matches(argument, names, n=1, cutoff=0.5)
+            return argument, f"{name} takes no {argument!r}" + (
+                f": did you mean {near[0]!r}?" if near else f"; it takes {', '.join(names)}"
+            )
+    configuration = ExpectationConfiguration(name, arguments)
+    try:
+        expectation(configuration=configuration).validate_configuration(configuration)
+    except InvalidExpectationConfigurationError as error:
+        return None, f"{_first_line(str(error))}; {name} takes {', '.join(names)}"
+    lowest, highest = arguments.get("min_value"), arguments.get("max_value")
+    if isinstance(lowest, (int, float)) and isinstance(highest, (int, float)) and lowest > highest:
+        return "min_value", f"min_value {lowest:g} is above max_value {highest:g}: no value can hold"
+    return None
 
 
 def rule_text(rule: Rule) -> str:
@@ -88,7 +134,8 @@ def _result(rule: str, arguments: dict[str, Any], outcome: Any) -> RuleResult:
             for info in (outcome.exception_info, *outcome.exception_info.values())
             if isinstance(info, dict) and info.get("exception_message")
         ]
-        return RuleResult(rule, column, False, problem=_first_line(messages[0] if messages else "unknown"))
+        problem = _first_line(messages[0] if messages else "unknown")
+        return RuleResult(rule, column, False, problem=problem, evaluated=False)
     details = outcome.result
     offenders = dict(
         zip(details.get("unexpected_index_list") or [], details.get("unexpected_list") or [], strict=False)

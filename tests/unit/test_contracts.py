@@ -62,7 +62,7 @@ def test_use_cases_never_share_entity_ids() -> None:
 def test_a_range_on_a_category_or_upside_down_is_refused() -> None:
     with pytest.raises(ValidationError, match="no minimum or maximum"):
         FeatureColumn(type="category", minimum=0)
-    with pytest.raises(ValidationError, match="minimum 2.0 is above maximum 1.0"):
+    with pytest.raises(ValidationError, match="minimum 2 is above maximum 1"):
         FeatureColumn(type="number", minimum=2, maximum=1)
 
 
@@ -72,7 +72,7 @@ def test_a_window_must_be_in_order_and_have_test_rows() -> None:
     TrainingWindow(**moments, test_until=day + timedelta(3))
     with pytest.raises(ValidationError, match="in order"):
         TrainingWindow(**{**moments, "validate_until": day}, test_until=day + timedelta(3))
-    with pytest.raises(ValidationError, match="test window is empty"):
+    with pytest.raises(ValidationError, match="test_until is .* must be in order"):
         TrainingWindow(**moments, test_until=day + timedelta(2))
 
 

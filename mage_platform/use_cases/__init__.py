@@ -5,16 +5,18 @@ from __future__ import annotations
 import importlib.util
 import sys
 from collections.abc import Callable
+from difflib import get_close_matches
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from mage_platform.contracts import UseCase
 from mage_platform.errors import UseCaseInvalid, UseCaseNotFound
 from mage_platform.settings import Settings
+from mage_platform.use_cases.declaration import Declaration
+from mage_platform.use_cases.mistakes import explain
 
 FILE = "use_case.yaml"
 
@@ -31,17 +33,24 @@ def load_use_case(settings: Settings, name: str) -> UseCase:
         UseCaseNotFound: There is no `use_cases/<name>/use_case.yaml`; names those there are.
         UseCaseInvalid: The file is not what the contract says; one line for each mistake, with its line number.
     """
+    return parse(declaration_of(settings, name))
+
+
+def declaration_of(settings: Settings, name: str) -> Declaration:
+    """What is written of one use case, before it is checked.
+
+    Raises:
+        UseCaseNotFound, UseCaseInvalid: See `load_use_case`.
+    """
     path = settings.use_cases_folder / name / FILE
     if not path.is_file():
         known = ", ".join(use_case_names(settings)) or "none"
         raise UseCaseNotFound(f"there is no use case {name!r}: no file {path}. Declared are: {known}", field="use_case")
-    use_case = read_declaration(path)
-    if use_case.name != name:
-        raise UseCaseInvalid(
-            f"{path}: name is {use_case.name!r} but the folder is {name!r}: give them the same name",
-            field="name",
-        )
-    return use_case
+    declaration = Declaration(path)
+    if isinstance(written := declaration.data.get("name"), str) and written != name:
+        sentence = f"name is {written!r} but the folder is {name!r}: give them the same name"
+        raise declaration.invalid([declaration.mistake(("name",), sentence)])
+    return declaration
 
 
 def read_declaration(path: Path) -> UseCase:
@@ -50,21 +59,19 @@ def read_declaration(path: Path) -> UseCase:
     Raises:
         UseCaseInvalid: See `load_use_case`.
     """
-    text = path.read_text(encoding="utf-8")
+    return parse(Declaration(path))
+
+
+def parse(declaration: Declaration) -> UseCase:
+    """Check what is written against the contract.
+
+    Raises:
+        UseCaseInvalid: See `load_use_case`.
+    """
     try:
-        data = yaml.safe_load(text)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        raise UseCaseInvalid(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise UseCaseInvalid(f"{path}: a use case is a mapping that starts with `name:`, this is {type(data).__name__}")
-    try:
-        return UseCase.model_validate(data)
+        return UseCase.model_validate(declaration.data)
     except ValidationError as error:
-        mistakes = error.errors(include_url=False)
-        lines = [_mistake(path, tree, mistake["loc"], mistake["msg"], mistake["input"]) for mistake in mistakes]
-        field = ".".join(map(str, mistakes[0]["loc"]))
-        raise UseCaseInvalid("\n".join(lines), field=field) from None
+        raise declaration.invalid(explain(declaration, error)) from None
 
 
 def use_case_function(settings: Settings, use_case: UseCase, reference: str) -> Callable[..., Any]:
@@ -81,10 +88,19 @@ def use_case_function(settings: Settings, use_case: UseCase, reference: str) -> 
     module_name, function_name = reference.split(":")
     path = settings.use_cases_folder / use_case.name / f"{module_name}.py"
     if not path.is_file():
-        raise UseCaseInvalid(f"use case {use_case.name}: {reference} asks for {path}, which does not exist")
-    function = getattr(_import(f"use_cases.{use_case.name}.{module_name}", path), function_name, None)
+        raise UseCaseInvalid(
+            f"use case {use_case.name}: {reference} asks for {path}, which does not exist: write it, with a function "
+            f"{function_name!r}"
+        )
+    module = _import(f"use_cases.{use_case.name}.{module_name}", path)
+    function = getattr(module, function_name, None)
     if not callable(function):
-        raise UseCaseInvalid(f"use case {use_case.name}: {path} has no function {function_name!r}")
+        there = [name for name, each in vars(module).items() if getattr(each, "__module__", "") == module.__name__]
+        near = get_close_matches(function_name, there, n=1)
+        raise UseCaseInvalid(
+            f"use case {use_case.name}: {path} has no function {function_name!r}; it has {', '.join(there) or 'none'}"
+            + (f". Did you mean {near[0]!r}?" if near else "")
+        )
     return function  # type: ignore[no-any-return]
 
 
@@ -99,29 +115,3 @@ def _import(name: str, path: Path) -> ModuleType:
         del sys.modules[name]
         raise UseCaseInvalid(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module
-
-
-def _mistake(path: Path, tree: yaml.Node | None, location: tuple[int | str, ...], message: str, value: Any) -> str:
-    line = _line_of(tree, location)
-    shown = "" if isinstance(value, (dict, list)) else f" (found {value!r})"
-    return (
-        f"{path}:{line}: {'.'.join(map(str, location)) or 'use case'}: {message.removeprefix('Value error, ')}{shown}"
-    )
-
-
-def _line_of(node: yaml.Node | None, location: tuple[int | str, ...]) -> int:
-    """Line (from 1) of the deepest node on the way to `location` that is really written in the file."""
-    line = node.start_mark.line + 1 if node is not None else 1
-    for part in location:
-        found: yaml.Node | None = None
-        if isinstance(node, yaml.MappingNode):
-            for key, value in node.value:
-                if key.value == str(part):
-                    found, line = value, key.start_mark.line + 1
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
-            found = node.value[part]
-            line = found.start_mark.line + 1
-        if found is None:
-            break
-        node = found
-    return line
