@@ -21,7 +21,9 @@ from mage_platform.registry import report_document, report_page
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="File to write in place of the output.")
 @json_option
 def report(use_case: str, region: str, version: int | None, output: Path | None, as_json: bool) -> None:
-    """Everything about one version as a page of its own, HTML that opens from a file; --json for the same as data.
+    """The report of a version as a page of its own.
+
+    HTML that opens from a file; --json for the same as data.
 
     It is written when a run decides on the version, and answered by the prediction API as well:
     /v1/models/USE_CASE/REGION/report.

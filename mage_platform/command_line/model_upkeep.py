@@ -53,7 +53,7 @@ def sign(use_case: str | None, region: str | None, again: bool, as_json: bool) -
 @click.option("--dry-run", is_flag=True, help="Say what would go, and keep it.")
 @json_option
 def prune(names: Sequence[str], dry_run: bool, as_json: bool) -> None:
-    """Drop MOJOs past their retention, and what trainings left on this machine's disk.
+    """Drop MOJOs past retention, and leftovers on the disk.
 
     Each training does so at its end. A use case keeps the MOJOs of its newest `retention: {keep_versions: 10}` versions
     a region and of all younger than `{keep_days: 30}` days; of a version with an alias, of one an alias left within

@@ -13,7 +13,7 @@ from mage_platform.use_cases import load_use_case, use_case_names
 
 @click.group("use-case")
 def use_case() -> None:
-    """Declared use cases: propose one for a table, check what is declared."""
+    """Declared use cases: propose, check, list."""
 
 
 use_case.add_command(new)
