@@ -77,7 +77,7 @@ def _promote_one(
                     moved_by=moved_by,
                     reason=decision.reason,
                 )
-        log.info("promotion decided", **decision.model_dump(mode="json", exclude={"evaluation", "clauses"}))
+        log.info("promotion decided", **decision.model_dump(mode="json", exclude={"evaluation", "clauses", "report"}))
         return decision
 
 
