@@ -110,7 +110,9 @@ def _facts(model: ModelVersion) -> list[list[object]]:
         [METRIC_TITLES[name], f"{getattr(model.metrics, name):.4f} (naive {getattr(model.naive_metrics, name):.4f})"]
         for name in METRICS[model.metrics.kind]
     ]
-    important = ", ".join(f"{name} {share:.0%}" for name, share in list(model.variable_importance.items())[:5])
+    # sorted anew: JSONB keeps no order of keys
+    shares = sorted(model.variable_importance.items(), key=lambda each: -each[1])
+    important = ", ".join(f"{name} {share:.0%}" for name, share in shares[:5])
     return [
         ["model", f"{model.use_case}/{model.region} version {model.version} ({model.algorithm})"],
         *metrics,

@@ -14,7 +14,7 @@ from mage_platform.features.vectors import ENTITY_ID, EVENT_TIME, LABEL, REGION
 from mage_platform.training.h2o_server import Branch
 
 FEATURES = 5
-ROWS = 500
+ROWS = 200
 POINTS = 20
 LEVELS = 12
 
@@ -28,7 +28,7 @@ def partial_dependence(
         branch: The H2O side of the training.
         model: On the server.
         classes: Names of several classes in the order of the probabilities; two or none for other targets.
-        rows: Held-out rows with the features, by event time; at most 500 of them, evenly spread, are averaged over.
+        rows: Held-out rows with the features, by event time; at most 200 of them, evenly spread, are averaged over.
         importance: Share of each feature, most important first.
     """
     few = rows.take(_evenly(len(rows), ROWS)).drop_columns([ENTITY_ID, EVENT_TIME, REGION, LABEL])

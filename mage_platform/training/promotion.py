@@ -31,6 +31,8 @@ from mage_platform.training.registration import Registration
 from mage_platform.training.report.writing import write_reports
 
 log = structlog.get_logger()
+ALREADY = "is the champion already"
+"""The reason where there was nothing to decide; the decision that made it champion stays the last one."""
 
 
 def promote(
@@ -45,7 +47,8 @@ def promote(
         moved_by: Who moves, for the history.
 
     Returns:
-        One decision for each version, each recorded beside it, with the address of the version's report.
+        One decision for each version, with the address of the version's report; each is recorded, except that on a
+        version that is the champion already.
 
     Raises:
         SignatureInvalid: A present champion's signature is not right, so it was not loaded and nothing was moved in
@@ -87,7 +90,8 @@ def _promote_one(
             lock_region(connection, version.use_case, version.region)
             if _number(champion_of(connection, version.use_case, version.region)) != _number(present):
                 continue
-            record_decision(connection, decision)
+            if decision.reason != ALREADY:
+                record_decision(connection, decision)
             if decision.promoted:
                 move_alias(
                     connection,
@@ -97,7 +101,7 @@ def _promote_one(
                     moved_by=moved_by,
                     reason=decision.reason,
                 )
-        log.info("promotion decided", **decision.model_dump(mode="json", exclude={"evaluation", "clauses"}))
+        log.info("promotion decided", **decision.model_dump(mode="json", exclude={"evaluation", "clauses", "report"}))
         return decision
 
 
@@ -115,18 +119,17 @@ def _decide(
         "champion_version": _number(present),
         "decided_at": datetime.now(UTC),
     }
-    is_champion = present is not None and present.model.version == version.version
+    if present is not None and present.model.version == version.version:
+        return PromotionDecision(**known, promoted=False, reason=ALREADY)
     evaluation = evaluate(
         rows,
         use_case.deciding_metric,
         seed=version.seed,
         slices=use_case.training.slices or use_case.training.naive_baseline,
-        champion=others.champion(present, rows) if present and not is_champion else None,
+        champion=others.champion(present, rows) if present else None,
         champion_version=_number(present),
         pooled=others.pooled(version, rows),
     )
-    if is_champion:
-        return PromotionDecision(**known, promoted=False, reason="is the champion already", evaluation=evaluation)
     clauses = judge(
         use_case.promotion,
         evaluation,

@@ -11,7 +11,7 @@ import pytest
 
 from mage_platform.contracts import RegionPlan, TargetKind, TrainingWindow
 from mage_platform.settings import Settings
-from mage_platform.training.dependence import partial_dependence
+from mage_platform.training.dependence import ROWS, partial_dependence
 from mage_platform.training.h2o_server import Branch, h2o_server
 from tests.training import small_tables
 
@@ -19,8 +19,8 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 FEATURES = ("hour", "carrier", "rain")
 
 
-def _table(kind: TargetKind, seed: int) -> pa.Table:
-    rows = small_tables.rows(kind, {"Bern": 400}, seed)
+def _table(kind: TargetKind, seed: int, count: int = 400) -> pa.Table:
+    rows = small_tables.rows(kind, {"Bern": count}, seed)
     outcome = rows["outcome"]
     label = (outcome == "yes").map({True: "1", False: "0"}) if kind == "binary" else outcome
     return pa.table(
@@ -40,7 +40,7 @@ def _table(kind: TargetKind, seed: int) -> pa.Table:
 def test_it_equals_h2os_own_partial_dependence(training_server: Settings, kind: TargetKind) -> None:
     from h2o.estimators import H2OGradientBoostingEstimator
 
-    use_case_rows = _table(kind, 7)
+    held_out = _table(kind, 7, count=ROWS)  # as many as are averaged over, so that none is left out
     moments = [datetime(2024, month, 1, tzinfo=UTC) for month in (2, 3, 4, 5)]
     names = ("train_until", "validate_until", "blend_until", "test_until")
     plan = RegionPlan(
@@ -55,11 +55,11 @@ def test_it_equals_h2os_own_partial_dependence(training_server: Settings, kind: 
             model = H2OGradientBoostingEstimator(ntrees=20, max_depth=4, seed=1, model_id=f"{branch.prefix}_model")
             model.train(x=list(FEATURES), y="_label", training_frame=train)
             classes = tuple(model._model_json["output"]["domains"][-1] or ())
-            ours = partial_dependence(branch, model, classes, use_case_rows, dict.fromkeys(FEATURES, 0.3))
-            test = branch.upload("test", use_case_rows.drop_columns(keys), kind)
+            ours = partial_dependence(branch, model, classes, held_out, dict.fromkeys(FEATURES, 0.3))
+            test = branch.upload("test", held_out.drop_columns(keys), kind)
             assert [each.feature for each in ours] == list(FEATURES)
             for each in ours:
-                assert each.rows == 400
+                assert each.rows == ROWS
                 values = [point.value for point in each.points]
                 for place, name in enumerate(each.classes or [None]):
                     theirs = _h2os(model, test, each.feature, values, name)

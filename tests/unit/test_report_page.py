@@ -12,7 +12,7 @@ from mage_platform.contracts.report import Confusion, ModelReport
 from mage_platform.contracts.training import DependencePoint, PartialDependence
 from mage_platform.training.report.page import render
 from mage_platform.training.report.scales import Scale
-from mage_platform.training.report.views import OTHERS, folded
+from mage_platform.training.report.views import OTHERS, folded, importance_panel
 from tests.report_samples import a_report
 
 KINDS: tuple[TargetKind, ...] = ("binary", "multiclass", "regression")
@@ -144,6 +144,12 @@ def test_a_version_of_which_little_is_known_has_a_page_as_well() -> None:
     page = Page(render(shown))
     assert not page.faults
     assert "is the champion already" in "".join(page.text)
+
+
+def test_the_most_important_feature_comes_first_whatever_order_the_database_gives() -> None:
+    report = a_report("binary")
+    mixed = report.model.model_copy(update={"variable_importance": {"b": 0.2, "rain": 0.5, "hour": 0.3}})
+    assert [row.name for row in importance_panel(mixed).rows] == ["rain", "hour", "b"]
 
 
 def test_the_document_comes_back_from_json_as_it_was() -> None:

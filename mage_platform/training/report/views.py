@@ -138,7 +138,8 @@ def _or_dash(value: float | None, decimals: int) -> str:
 
 def importance_panel(model: ModelVersion) -> Panel:
     """The most important features, as shares."""
-    shares = list(model.variable_importance.items())
+    # sorted anew: JSONB keeps no order of keys
+    shares = sorted(model.variable_importance.items(), key=lambda each: -each[1])
     scale = Scale.over([0.0, *(share for _, share in shares)], 0.0, END, most_ticks=4, percent=True)
     rows = [Row(name, "model", fixed(100 * share, 1), share) for name, share in shares[:IMPORTANCES]]
     return Panel("variable importance", "", scale, rows)
