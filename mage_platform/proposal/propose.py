@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import compress
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ from mage_platform.proposal.columns import Profile
 from mage_platform.proposal.features import choose_features
 from mage_platform.proposal.roles import Roles
 from mage_platform.proposal.windows import propose_window
-from mage_platform.validation.expectations import check
+from mage_platform.validation.expectations import RuleResult, check
 
 EXCLUDED = ["DeepLearning", "XGBoost", "DRF"]
 _MOST_LEVELS_OF_BASELINE = 50
@@ -84,7 +85,9 @@ def propose(
         zone=roles.time_zone, known=table.loc[labelled, roles.known_at or roles.event_time],
     )  # fmt: skip
     always, others, table_rules = _rules(table, features, roles)
-    refused, bad = _refused(table, always)
+    results = check(table, [*always, *others, *table_rules])
+    refused, bad = _refused(results[: len(always)], len(table))
+    held = [each.holds for each in results[len(always) :]]
     trained = table.loc[labelled, roles.event_time] < window["train_until"]
     fewest = int(regions[labelled][trained].value_counts().min()) if trained.any() else 0
     return Proposal(
@@ -93,8 +96,8 @@ def propose(
         roles=roles,
         features=features,
         left_out=left_out,
-        row_rules=always + _holding(table, others),
-        table_rules=_holding(table, table_rules),
+        row_rules=[*always, *compress(others, held)],
+        table_rules=[*compress(table_rules, held[len(others) :])],
         maximum_bad_share=0.01 if bad <= 0.005 else min(0.5, round(2 * bad + 0.005, 2)),
         refused=refused,
         window=window,
@@ -163,20 +166,11 @@ def _rules(
     return always, others, whole
 
 
-def _holding(table: pd.DataFrame, rules: list[Rule]) -> list[Rule]:
-    return [rule for rule, result in zip(rules, check(table, rules), strict=True) if result.holds]
-
-
-def _refused(table: pd.DataFrame, rules: list[Rule]) -> tuple[dict[str, int], float]:
+def _refused(results: list[RuleResult], rows: int) -> tuple[dict[str, int], float]:
     """Rows each rule refuses, and the share of rows that any of them does."""
-    counts: dict[str, int] = {}
-    rows: set[Any] = set()
-    for rule, result in zip(rules, check(table, rules), strict=True):
-        if result.offenders:
-            name = next(iter(rule))
-            counts[f"{name}({result.column})"] = len(result.offenders)
-            rows |= set(result.offenders)
-    return counts, len(rows) / len(table)
+    broken = [each for each in results if each.offenders]
+    counts = {f"{each.rule.split('(')[0]}({each.column})": len(each.offenders) for each in broken}
+    return counts, len({label for each in broken for label in each.offenders}) / rows
 
 
 def _baseline(
