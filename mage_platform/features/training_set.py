@@ -1,27 +1,28 @@
-"""Labelled vectors of one region as typed columns, point in time correct."""
+"""Labelled vectors of one region as typed columns, point in time correct: as tables, as batches, or as files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
-import adbc_driver_postgresql.dbapi as adbc
+import numpy as np
+import psycopg
 import pyarrow as pa
-import pyarrow.compute as pc
-from psycopg import sql
+import pyarrow.parquet as pq
 
-from mage_platform.contracts import FeatureColumn, InputSchema, TrainingWindow
+from mage_platform.contracts import InputSchema, TrainingWindow
 from mage_platform.database import Queries
 from mage_platform.database.connections import Connection
-from mage_platform.errors import DatabaseUnavailable
-from mage_platform.features import typed_columns
-from mage_platform.features.vectors import EVENT_TIME, KNOWN_AT, LABEL
+from mage_platform.errors import FeaturesInvalid
+from mage_platform.features.training_read import Batch, Span, read_span, row_schema
 from mage_platform.settings import Settings
 
 QUERIES = Queries(Path(__file__).with_name("training_set.sql"))
 PARTS = ("train", "validate", "blend", "test")
-BATCH_BYTES = 4 << 20
-_BATCH_BYTES_OPTION = "adbc.postgresql.batch_size_hint_bytes"
+ROWS_A_ROW_GROUP = 100_000
 
 
 def labelled_rows_by_region(connection: Connection, use_case: str, window: TrainingWindow) -> dict[str, int]:
@@ -36,78 +37,114 @@ def training_set(
     """Read the labelled vectors of one region, split by the window.
 
     A row belongs to the part whose half-open span of time holds its event time, and is left out when its label was
-    not yet known at that span's end. Memory is that of the four tables and of one batch.
+    not yet known at that span's end. Memory is that of the four tables.
 
     Returns:
-        The tables `train`, `validate`, `blend` and `test`, ordered by event time; columns `_label` (text "0" or
-        "1") and the features: numbers as float64 with null for missing, categories and booleans as text.
+        The tables `train`, `validate`, `blend` and `test`, ordered by event time and entity; columns `_label` (text)
+        and the features: numbers as float64 with null for missing, categories and booleans as text.
 
     Raises:
+        FeaturesInvalid: Stored vectors do not fit the schema.
         DatabaseUnavailable: PostgreSQL did not answer.
     """
-    empty = pa.schema([(LABEL, pa.string()), *((name, _arrow_type(each)) for name, each in schema.columns.items())])
     parts: dict[str, list[pa.RecordBatch]] = {name: [] for name in PARTS}
-    for name, batch in training_batches(settings, use_case, region, schema, window):
-        parts[name].append(batch)
-    return {name: pa.Table.from_batches(batches, empty) for name, batches in parts.items()}
+    for name, rows in training_batches(settings, use_case, region, schema, window):
+        parts[name].append(rows)
+    return {name: pa.Table.from_batches(batches, row_schema(schema)) for name, batches in parts.items()}
 
 
 def training_batches(
-    settings: Settings, use_case: str, region: str, schema: InputSchema, window: TrainingWindow
+    settings: Settings,
+    use_case: str,
+    region: str,
+    schema: InputSchema,
+    window: TrainingWindow,
+    *,
+    parts: tuple[str, ...] = PARTS,
+    workers: int | None = None,
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The rows of `training_set` as they arrive, in batches of some ten thousand: for more than memory holds.
+    """The rows of `training_set` as they arrive, in batches of about 20,000: for more than memory holds.
+
+    Args:
+        parts: Only these, neighbours in the order of `PARTS`.
+        workers: Connections side by side; None takes one for each processor. Few labels take fewer.
 
     Yields:
-        The name of a part and rows of it, ordered by event time within and across batches.
+        The name of a part and rows of it, ordered by event time and entity within and across batches.
 
     Raises:
+        FeaturesInvalid: Stored vectors do not fit the schema.
         DatabaseUnavailable: PostgreSQL did not answer.
     """
+    span = _span(use_case, region, window, parts)
     try:
-        with adbc.connect(settings.database_url()) as connection, connection.cursor() as cursor:
-            cursor.adbc_statement.set_options(**{_BATCH_BYTES_OPTION: str(BATCH_BYTES)})
-            cursor.execute(_query(use_case, region, schema, window))
-            for batch in cursor.fetch_record_batch():
-                for name, part in split(pa.Table.from_batches([batch]), window).items():
-                    for rows in part.combine_chunks().to_batches():
-                        yield name, rows
-    except adbc.OperationalError as error:
-        raise DatabaseUnavailable(f"reading the training rows of {use_case}/{region} failed: {error}") from error
+        for batch in read_span(settings, span, schema, workers=workers):
+            yield from _split(batch, window)
+    except psycopg.DataError as error:
+        raise _misfit(use_case, error) from error
 
 
-def split(table: pa.Table, window: TrainingWindow) -> dict[str, pa.Table]:
-    """Cut a table with `_event_time` and `_known_at` into the four parts of the window."""
-    moments = [window.train_until, window.validate_until, window.blend_until, window.test_until]
-    parts, start = {}, None
-    for name, end in zip(PARTS, moments, strict=True):
-        inside = pc.and_(pc.less(table[EVENT_TIME], _scalar(end)), pc.less_equal(table[KNOWN_AT], _scalar(end)))
-        if start is not None:
-            inside = pc.and_(inside, pc.greater_equal(table[EVENT_TIME], _scalar(start)))
-        parts[name] = table.filter(inside).drop_columns([EVENT_TIME, KNOWN_AT])
-        start = end
-    return parts
+def training_files(
+    settings: Settings,
+    use_case: str,
+    region: str,
+    schema: InputSchema,
+    window: TrainingWindow,
+    folder: Path,
+    *,
+    parts: tuple[str, ...] = PARTS,
+) -> dict[str, Path]:
+    """The tables of `training_set` as parquet files, written as rows arrive: memory is that of some batches.
+
+    Args:
+        folder: Where the files go, one a part; it exists.
+        parts: Only these, neighbours in the order of `PARTS`.
+
+    Returns:
+        The file of each part; a part without rows has a file without rows.
+
+    Raises:
+        FeaturesInvalid: Stored vectors do not fit the schema.
+        DatabaseUnavailable: PostgreSQL did not answer.
+    """
+    row = row_schema(schema)
+    files = {name: folder / f"{name}.parquet" for name in parts}
+    with ExitStack() as leaving:
+        writers = {name: leaving.enter_context(pq.ParquetWriter(file, row)) for name, file in files.items()}
+        waiting: dict[str, list[pa.RecordBatch]] = {name: [] for name in parts}
+        for name, rows in training_batches(settings, use_case, region, schema, window, parts=parts):
+            waiting[name].append(rows)
+            if sum(map(len, waiting[name])) >= ROWS_A_ROW_GROUP:
+                writers[name].write_table(pa.Table.from_batches(waiting[name], row))
+                waiting[name] = []
+        for name, batches in waiting.items():
+            writers[name].write_table(pa.Table.from_batches(batches, row))
+    return files
 
 
-def _scalar(moment: object) -> pa.Scalar[pa.TimestampType]:
-    return pa.scalar(moment, pa.timestamp("us", tz="UTC"))
+def _split(batch: Batch, window: TrainingWindow) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The rows of each part that has any: neighbours, because rows are in order."""
+    ends = [int(end.timestamp()) * 1_000_000 + end.microsecond for end in _ends(window)]
+    cuts = [0, *np.searchsorted(batch.moments, ends).tolist()]
+    for name, (start, end) in zip(PARTS, pairwise(cuts), strict=True):
+        if end > start:
+            yield name, batch.rows.slice(start, end - start)
 
 
-def _query(use_case: str, region: str, schema: InputSchema, window: TrainingWindow) -> str:
-    first = sql.Literal(window.train_from) if window.train_from else sql.SQL("'-infinity'::timestamptz")
-    composed = sql.SQL(QUERIES.training_set).format(
-        **{
-            "columns": typed_columns.values(schema),
-            "use_case": sql.Literal(use_case),
-            "region": sql.Literal(region),
-            "until": sql.Literal(window.test_until),
-            "from": first,
-        }
+def _span(use_case: str, region: str, window: TrainingWindow, parts: tuple[str, ...]) -> Span:
+    moments = [window.train_from, *_ends(window)]
+    start, until = moments[PARTS.index(parts[0])], moments[PARTS.index(parts[-1]) + 1]
+    assert until is not None
+    return Span(use_case=use_case, region=region, start=start, until=until, ends=_ends(window))
+
+
+def _ends(window: TrainingWindow) -> list[datetime]:
+    return [window.train_until, window.validate_until, window.blend_until, window.test_until]
+
+
+def _misfit(use_case: str, error: psycopg.DataError) -> FeaturesInvalid:
+    return FeaturesInvalid(
+        f"stored vectors of {use_case} do not fit the schema: {error}. Ingest them again, or declare the feature as "
+        "it is stored",
+        field="features",
     )
-    return composed.as_string(None)
-
-
-def _arrow_type(column: FeatureColumn) -> pa.DataType:
-    return pa.float64() if typed_columns.is_number(column) else pa.string()
-
-
-__all__ = ["LABEL", "PARTS", "labelled_rows_by_region", "split", "training_batches", "training_set"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-import tempfile
 import time
 import warnings
 from collections.abc import Iterator
@@ -21,8 +20,6 @@ from typing import Any
 import h2o
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.parquet as pq
 from h2o.automl import H2OAutoML
 from h2o.exceptions import H2OConnectionError, H2ODependencyWarning, H2OServerError
 
@@ -101,12 +98,14 @@ class Branch:
         self._models: list[str] = []
         self._frames: list[str] = []
 
-    def upload(self, part: str, table: pa.Table) -> Any:
-        """Bring a table to the server as a frame; text columns and the label become factors."""
+    def upload(self, part: str, file: Path) -> Any:
+        """Bring a parquet file to the server as a frame; text columns and the label become factors.
+
+        Args:
+            file: Sent as it is read. Times in it are in milliseconds: H2O takes finer ones for plain numbers.
+        """
         name = f"{self.prefix}_{part}"
-        with tempfile.NamedTemporaryFile(suffix=".parquet", prefix="frame_") as file:
-            pq.write_table(table, file.name, coerce_timestamps="ms", compression="snappy")
-            frame = h2o.upload_file(file.name, destination_frame=name)
+        frame = h2o.upload_file(str(file), destination_frame=name)
         self._frames.append(name)
         for column in [
             LABEL,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 
+import pyarrow.parquet as pq
 import structlog
 
 from mage_platform.contracts import (
@@ -16,7 +19,8 @@ from mage_platform.contracts import (
 )
 from mage_platform.contracts.use_case import Promotion
 from mage_platform.database import connect
-from mage_platform.features.training_set import training_set
+from mage_platform.features.training_set import training_files
+from mage_platform.features.vectors import LABEL
 from mage_platform.registry import champion as champion_of
 from mage_platform.registry import fetch_artifact, move_alias
 from mage_platform.settings import Settings
@@ -105,23 +109,29 @@ def _champion_on_same_rows(
     settings: Settings, use_case: UseCase, version: ModelVersion, present: Champion
 ) -> BinaryMetrics:
     """The present champion scored by H2O on the candidate's held-out rows."""
-    test = training_set(settings, version.use_case, version.region, use_case.input_schema, version.window)["test"]
-    with connect(settings) as connection:
-        mojo = fetch_artifact(connection, present.model.mojo_sha256, settings.state_folder / "artifacts")
-    plan = RegionPlan(
-        use_case=version.use_case,
-        region=version.region,
-        run=f"{version.run}_promotion",
-        window=version.window,
-        seed=version.seed,
-        maximum_models=1,
-        maximum_runtime_seconds=use_case.training.maximum_runtime_seconds,
-        labelled_rows=len(test),
-    )
-    with h2o_server(settings):
-        branch = Branch(plan, use_case.input_schema)
-        try:
-            probabilities = branch.probabilities(branch.upload_mojo(mojo), branch.upload("test", test))
-        finally:
-            branch.remove()
+    settings.runs_folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rows_", dir=settings.runs_folder) as rows:
+        file = training_files(
+            settings, version.use_case, version.region, use_case.input_schema, version.window, Path(rows),
+            parts=("test",),
+        )["test"]  # fmt: skip
+        test = pq.read_table(file, columns=[LABEL])
+        with connect(settings) as connection:
+            mojo = fetch_artifact(connection, present.model.mojo_sha256, settings.state_folder / "artifacts")
+        plan = RegionPlan(
+            use_case=version.use_case,
+            region=version.region,
+            run=f"{version.run}_promotion",
+            window=version.window,
+            seed=version.seed,
+            maximum_models=1,
+            maximum_runtime_seconds=use_case.training.maximum_runtime_seconds,
+            labelled_rows=len(test),
+        )
+        with h2o_server(settings):
+            branch = Branch(plan, use_case.input_schema)
+            try:
+                probabilities = branch.probabilities(branch.upload_mojo(mojo), branch.upload("test", file))
+            finally:
+                branch.remove()
     return binary_metrics(labels_of(test), probabilities)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import structlog
 
 from mage_platform.contracts import FailedCandidate, GoodCandidate, RegionPlan, UseCase
 from mage_platform.errors import PlatformError
-from mage_platform.features.training_set import PARTS, training_set
+from mage_platform.features.training_set import PARTS, training_files
+from mage_platform.features.vectors import LABEL
 from mage_platform.registry import sha256_of
 from mage_platform.settings import Settings
 from mage_platform.training.evaluation import binary_metrics, labels_of, naive_probabilities
@@ -73,15 +77,26 @@ def check_fit(parts: dict[str, pa.Table], minimum_rows: int) -> None:
 
 
 def _train(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandidate:
-    parts = training_set(settings, plan.use_case, plan.region, use_case.input_schema, plan.window)
+    folder = settings.runs_folder / plan.run / branch_prefix(plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="rows_", dir=folder) as rows:
+        files = training_files(settings, plan.use_case, plan.region, use_case.input_schema, plan.window, Path(rows))
+        return _train_on(settings, use_case, plan, files, folder)
+
+
+def _train_on(
+    settings: Settings, use_case: UseCase, plan: RegionPlan, files: dict[str, Path], folder: Path
+) -> GoodCandidate:
+    # only what evaluation needs is read; the rest goes from the database through the files to H2O
+    columns = [LABEL, *use_case.training.naive_baseline]
+    parts = {name: pq.read_table(file, columns=columns) for name, file in files.items()}
     check_fit(parts, use_case.training.minimum_rows)
     with h2o_server(settings):
         branch = Branch(plan, use_case.input_schema)
         try:
-            frames = {name: branch.upload(name, table) for name, table in parts.items() if len(table)}
+            frames = {name: branch.upload(name, files[name]) for name, table in parts.items() if len(table)}
             trained = branch.train(use_case.training, frames["train"], frames["validate"], frames.get("blend"))
             probabilities = branch.probabilities(trained.leader, frames["test"])
-            folder = settings.runs_folder / plan.run / branch_prefix(plan)
             mojo, genmodel = branch.export_mojo(trained.leader, folder)
         finally:
             branch.remove()

@@ -15,6 +15,7 @@ import h2o
 import httpx
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from mage_platform.contracts import NewVersion, RegionPlan, TrainingWindow, UseCase
@@ -82,7 +83,10 @@ def test_every_model_answers_what_h2o_predicts(
     with h2o_server(settings):
         branch = Branch(plan, use_case.input_schema)
         try:
-            frames = {name: branch.upload(name, part) for name, part in {**table, "test": test}.items()}
+            frames = {}
+            for name, part in {**table, "test": test}.items():
+                pq.write_table(part, tmp_path / f"{name}.parquet")
+                frames[name] = branch.upload(name, tmp_path / f"{name}.parquet")
             trained = branch.train(use_case.training, frames["train"], frames["validate"], frames["blend"])
             algorithms, differences = set(), {}
             requests = requests_of(frames["test"].get_frame_data(), use_case)
