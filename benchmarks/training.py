@@ -34,7 +34,7 @@ import pyarrow.parquet as pq
 
 from mage_platform.contracts import POOLED, UseCase
 from mage_platform.database import connect
-from mage_platform.features.training_set import training_set
+from mage_platform.features.training_set import KEYS, training_set
 from mage_platform.features.vectors import build_vectors
 from mage_platform.ingestion import store_vectors
 from mage_platform.local.embedded import running
@@ -43,7 +43,6 @@ from mage_platform.registry import champions
 from mage_platform.settings import PROJECT, Settings, load_settings
 from mage_platform.sources import load_rows
 from mage_platform.training.plan import plan_regions
-from mage_platform.training.regions import KEYS
 from mage_platform.use_cases import load_use_case
 from tests.training import small_tables
 

@@ -23,6 +23,7 @@ from mage_platform.database.connections import Connection
 from mage_platform.errors import FeaturesInvalid
 from mage_platform.features import typed_columns
 from mage_platform.features.label_keys import MOMENT, LabelKeys, as_table, label_keys
+from mage_platform.features.one_state import share_one_state
 from mage_platform.features.typed_columns import Numbers, array_values, is_number, text_values
 from mage_platform.settings import Settings
 
@@ -83,7 +84,7 @@ def point_in_time_join(
     try:
         with ExitStack() as open_ones, ThreadPoolExecutor(count, "point-in-time") as pool:
             connections = [open_ones.enter_context(connect(settings)) for _ in range(count)] if len(keys) else []
-            _share_one_state(connections)
+            share_one_state(connections)
             asked = [
                 pool.submit(_ask, connection, parts[place::count], query, answer)
                 for place, connection in enumerate(connections)
@@ -154,7 +155,7 @@ def _query(use_case: str, schema: InputSchema, maximum_age: timedelta | None, as
         microseconds = maximum_age // timedelta(microseconds=1)
         oldest = sql.SQL("a.moment - {}::interval").format(sql.Literal(f"{microseconds} microseconds"))
     vectors = sql.SQL(QUERIES.as_known_then if as_known_then else QUERIES.as_of_now).format(
-        values=typed_columns.values(schema, numbered=True), oldest=oldest, use_case=sql.Literal(use_case)
+        values=typed_columns.values(schema), oldest=oldest, use_case=sql.Literal(use_case)
     )
     return sql.SQL(QUERIES.in_columns).format(columns=typed_columns.columns(schema), vectors=vectors)
 
@@ -162,20 +163,6 @@ def _query(use_case: str, schema: InputSchema, maximum_age: timedelta | None, as
 def _workers(settings: Settings, labels: int, wanted: int | None) -> int:
     most = wanted if wanted is not None else min(os.cpu_count() or 1, settings.database.pool_size)
     return max(1, min(most, labels // LABELS_A_WORKER))
-
-
-def _share_one_state(connections: list[Connection]) -> None:
-    """Let every connection see the store as the first one does."""
-    if len(connections) < 2:
-        for connection in connections:
-            connection.execute(QUERIES.one_state)
-        return
-    first, *others = connections
-    first.execute(QUERIES.one_state)
-    (state,) = first.execute(QUERIES.export_state).fetchone() or ("",)
-    for connection in others:
-        connection.execute(QUERIES.one_state)
-        connection.execute(sql.SQL(QUERIES.import_state).format(state=sql.Literal(state)))
 
 
 def _ask(connection: Connection, parts: list[LabelKeys], query: sql.Composed, answer: _Answer) -> None:

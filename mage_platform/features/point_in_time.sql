@@ -1,15 +1,5 @@
 -- To each label the vector that held at the label's moment. docs/feature_store.md has the rules.
 
--- name: one_state
--- Every connection of a join reads the same state of the store.
-SET TRANSACTION ISOLATION LEVEL REPEATABLE READ
-
--- name: export_state
-SELECT pg_export_snapshot()
-
--- name: import_state
-SET TRANSACTION SNAPSHOT {state}
-
 -- name: stage_labels
 -- Lives for the transaction, which is all that PgBouncer keeps.
 CREATE TEMPORARY TABLE asked (label integer, entity_id uuid, moment timestamptz) ON COMMIT DROP

@@ -1,30 +1,30 @@
-"""Labelled vectors of one region as typed columns, point in time correct."""
+"""Labelled vectors of one region as typed columns, point in time correct: as tables, as batches, or as files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
-import adbc_driver_postgresql.dbapi as adbc
+import numpy as np
+import psycopg
 import pyarrow as pa
-import pyarrow.compute as pc
-from psycopg import sql
+import pyarrow.parquet as pq
 
-from mage_platform.contracts import POOLED, FeatureColumn, InputSchema, TrainingWindow, UseCase
+from mage_platform.contracts import POOLED, InputSchema, TrainingWindow, UseCase
 from mage_platform.database import Queries
 from mage_platform.database.connections import Connection
-from mage_platform.errors import DatabaseUnavailable
-from mage_platform.features import typed_columns
-from mage_platform.features.vectors import ENTITY_ID, EVENT_TIME, KNOWN_AT, LABEL, REGION
+from mage_platform.errors import FeaturesInvalid
+from mage_platform.features.training_read import Batch, Span, read_span, row_schema
+from mage_platform.features.vectors import ENTITY_ID, EVENT_TIME, REGION
 from mage_platform.settings import Settings
 
 QUERIES = Queries(Path(__file__).with_name("training_set.sql"))
 PARTS = ("train", "validate", "blend", "test")
-BATCH_BYTES = 4 << 20
-_MOMENT = pa.timestamp("us", tz="UTC")
-_TEXT_LABEL, _NUMBER_LABEL = sql.SQL("l.label #>> '{}'"), sql.SQL("l.label::float8")
-_REGION_AS = sql.SQL("l.region AS {alias}")
-_BATCH_BYTES_OPTION = "adbc.postgresql.batch_size_hint_bytes"
+KEYS = (ENTITY_ID, EVENT_TIME, REGION)
+ROWS_A_ROW_GROUP = 100_000
 
 
 def labelled_rows_by_region(connection: Connection, use_case: str, window: TrainingWindow) -> dict[str, int]:
@@ -36,10 +36,10 @@ def labelled_rows_by_region(connection: Connection, use_case: str, window: Train
 def training_set(
     settings: Settings, use_case: UseCase, region: str, schema: InputSchema, window: TrainingWindow
 ) -> dict[str, pa.Table]:
-    """Read the labelled vectors of one region, or of all together, split by the window.
+    """Read the labelled vectors of one region, or of all together (`*`), split by the window.
 
     A row belongs to the part whose half-open span of time holds its event time, and is left out when its label was
-    not yet known at that span's end. Memory is that of the four tables and of one batch.
+    not yet known at that span's end. Memory is that of the four tables.
 
     Returns:
         The tables `train`, `validate`, `blend` and `test`, ordered by event time and entity; columns `_entity_id`
@@ -47,77 +47,128 @@ def training_set(
         features: numbers as float64 with null for missing, categories and booleans as text.
 
     Raises:
+        FeaturesInvalid: Stored vectors do not fit the schema.
         DatabaseUnavailable: PostgreSQL did not answer.
     """
-    label = pa.float64() if use_case.target.kind == "regression" else pa.string()
-    keys = [(ENTITY_ID, pa.binary()), (EVENT_TIME, _MOMENT), (REGION, pa.string()), (LABEL, label)]
-    empty = pa.schema([*keys, *((name, _arrow_type(each)) for name, each in schema.columns.items())])
     parts: dict[str, list[pa.RecordBatch]] = {name: [] for name in PARTS}
-    for name, batch in training_batches(settings, use_case, region, schema, window):
-        parts[name].append(batch)
-    return {name: pa.Table.from_batches(batches, empty) for name, batches in parts.items()}
+    for name, rows in training_batches(settings, use_case, region, schema, window):
+        parts[name].append(rows)
+    return {
+        name: pa.Table.from_batches(batches, row_schema(schema, use_case.target.kind))
+        for name, batches in parts.items()
+    }
 
 
 def training_batches(
-    settings: Settings, use_case: UseCase, region: str, schema: InputSchema, window: TrainingWindow
+    settings: Settings,
+    use_case: UseCase,
+    region: str,
+    schema: InputSchema,
+    window: TrainingWindow,
+    *,
+    parts: tuple[str, ...] = PARTS,
+    train_share: float = 1.0,
+    workers: int | None = None,
 ) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The rows of `training_set` as they arrive, in batches of some ten thousand: for more than memory holds.
+    """The rows of `training_set` as they arrive, in batches of about 20,000: for more than memory holds.
+
+    Args:
+        parts: Only these, neighbours in the order of `PARTS`.
+        train_share: Of the training part only this share of the entities, the same ones each time.
+        workers: Connections side by side; None takes one for each processor. Few labels take fewer.
 
     Yields:
-        The name of a part and rows of it, ordered by event time within and across batches.
+        The name of a part and rows of it, ordered by event time and entity within and across batches.
 
     Raises:
+        FeaturesInvalid: Stored vectors do not fit the schema.
         DatabaseUnavailable: PostgreSQL did not answer.
     """
+    span = _span(use_case, region, schema, window, parts, train_share)
     try:
-        with adbc.connect(settings.database_url()) as connection, connection.cursor() as cursor:
-            cursor.adbc_statement.set_options(**{_BATCH_BYTES_OPTION: str(BATCH_BYTES)})
-            cursor.execute(_query(use_case, region, schema, window))
-            for batch in cursor.fetch_record_batch():
-                for name, part in split(pa.Table.from_batches([batch]), window).items():
-                    for rows in part.combine_chunks().to_batches():
-                        yield name, rows
-    except adbc.OperationalError as error:
-        raise DatabaseUnavailable(f"reading the training rows of {use_case.name}/{region} failed: {error}") from error
+        for batch in read_span(settings, span, schema, workers=workers):
+            yield from _split(batch, window)
+    except psycopg.DataError as error:
+        raise _misfit(use_case, error) from error
 
 
-def split(table: pa.Table, window: TrainingWindow) -> dict[str, pa.Table]:
-    """Cut a table with `_event_time` and `_known_at` into the four parts of the window."""
-    moments = [window.train_until, window.validate_until, window.blend_until, window.test_until]
-    parts, start = {}, None
-    for name, end in zip(PARTS, moments, strict=True):
-        inside = pc.and_(pc.less(table[EVENT_TIME], _scalar(end)), pc.less_equal(table[KNOWN_AT], _scalar(end)))
-        if start is not None:
-            inside = pc.and_(inside, pc.greater_equal(table[EVENT_TIME], _scalar(start)))
-        parts[name] = table.filter(inside).drop_columns([KNOWN_AT])
-        start = end
-    return parts
+def training_files(
+    settings: Settings,
+    use_case: UseCase,
+    region: str,
+    schema: InputSchema,
+    window: TrainingWindow,
+    folder: Path,
+    *,
+    train_share: float = 1.0,
+) -> dict[str, Path]:
+    """The tables of `training_set` as parquet files, written as rows arrive: memory is that of some batches.
+
+    All but the last one go to H2O as they are, so they hold label and features alone; that of `test` has the keys too.
+
+    Args:
+        folder: Where the files go, one a part; it exists.
+        train_share: Of the training part only this share of the entities, the same ones each time.
+
+    Returns:
+        The file of each part; a part without rows has a file without rows.
+
+    Raises:
+        FeaturesInvalid: Stored vectors do not fit the schema.
+        DatabaseUnavailable: PostgreSQL did not answer.
+    """
+    whole = row_schema(schema, use_case.target.kind)
+    bare = pa.schema([field for field in whole if field.name not in KEYS])
+    files = {name: folder / f"{name}.parquet" for name in PARTS}
+    rows = {name: whole if name == "test" else bare for name in PARTS}
+    with ExitStack() as leaving:
+        writers = {name: leaving.enter_context(pq.ParquetWriter(file, rows[name])) for name, file in files.items()}
+        waiting: dict[str, list[pa.RecordBatch]] = {name: [] for name in PARTS}
+        for name, batch in training_batches(settings, use_case, region, schema, window, train_share=train_share):
+            waiting[name].append(batch)
+            if sum(map(len, waiting[name])) >= ROWS_A_ROW_GROUP:
+                writers[name].write_table(pa.Table.from_batches(waiting[name], whole).select(rows[name].names))
+                waiting[name] = []
+        for name, batches in waiting.items():
+            writers[name].write_table(pa.Table.from_batches(batches, whole).select(rows[name].names))
+    return files
 
 
-def _scalar(moment: object) -> pa.Scalar[pa.TimestampType]:
-    return pa.scalar(moment, _MOMENT)
+def _split(batch: Batch, window: TrainingWindow) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The rows of each part that has any: neighbours, because rows are in order."""
+    ends = [int(end.timestamp()) * 1_000_000 + end.microsecond for end in _ends(window)]
+    cuts = [0, *np.searchsorted(batch.moments, ends).tolist()]
+    for name, (start, end) in zip(PARTS, pairwise(cuts), strict=True):
+        if end > start:
+            yield name, batch.rows.slice(start, end - start)
 
 
-def _query(use_case: UseCase, region: str, schema: InputSchema, window: TrainingWindow) -> str:
-    first = sql.Literal(window.train_from) if window.train_from else sql.SQL("'-infinity'::timestamptz")
-    added = [name for name in schema.names if name not in use_case.features.columns]
-    stored = InputSchema(columns={name: each for name, each in schema.columns.items() if name not in added})
-    columns = [typed_columns.values(stored), *(_REGION_AS.format(alias=sql.Identifier(name)) for name in added)]
-    composed = sql.SQL(QUERIES.training_set).format(
-        **{
-            "columns": sql.SQL(", ").join(columns),
-            "label": _NUMBER_LABEL if use_case.target.kind == "regression" else _TEXT_LABEL,
-            "use_case": sql.Literal(use_case.name),
-            "region": sql.Literal(None if region == POOLED else region),
-            "until": sql.Literal(window.test_until),
-            "from": first,
-        }
+def _span(
+    use_case: UseCase, region: str, schema: InputSchema, window: TrainingWindow, parts: tuple[str, ...], share: float
+) -> Span:
+    moments = [window.train_from, *_ends(window)]
+    start, until = moments[PARTS.index(parts[0])], moments[PARTS.index(parts[-1]) + 1]
+    assert until is not None
+    return Span(
+        use_case=use_case.name,
+        region=None if region == POOLED else region,
+        region_feature=next((name for name in schema.names if name not in use_case.features.columns), None),
+        kind=use_case.target.kind,
+        start=start,
+        until=until,
+        train_until=window.train_until,
+        train_share=share,
+        ends=_ends(window),
     )
-    return composed.as_string(None)
 
 
-def _arrow_type(column: FeatureColumn) -> pa.DataType:
-    return pa.float64() if typed_columns.is_number(column) else pa.string()
+def _ends(window: TrainingWindow) -> list[datetime]:
+    return [window.train_until, window.validate_until, window.blend_until, window.test_until]
 
 
-__all__ = ["LABEL", "PARTS", "labelled_rows_by_region", "split", "training_batches", "training_set"]
+def _misfit(use_case: UseCase, error: psycopg.DataError) -> FeaturesInvalid:
+    return FeaturesInvalid(
+        f"stored vectors of {use_case.name} do not fit the schema: {error}. Ingest them again, or declare the feature "
+        "as it is stored",
+        field="features",
+    )

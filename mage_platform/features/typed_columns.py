@@ -27,12 +27,10 @@ def is_number(column: FeatureColumn) -> bool:
     return column.type in ("integer", "number")
 
 
-def values(schema: InputSchema, *, numbered: bool = False) -> sql.Composed:
-    """The features taken out of `v.feature_vector`, each under its name, or `numbered` f0, f1 and so on."""
+def values(schema: InputSchema) -> sql.Composed:
+    """The features taken out of `v.feature_vector`, numbered f0, f1 and so on."""
     return sql.SQL(", ").join(
-        (_NUMBER if is_number(column) else _TEXT).format(
-            name=sql.Literal(name), alias=sql.Identifier(f"f{place}" if numbered else name)
-        )
+        (_NUMBER if is_number(column) else _TEXT).format(name=sql.Literal(name), alias=sql.Identifier(f"f{place}"))
         for place, (name, column) in enumerate(schema.columns.items())
     )
 
@@ -54,6 +52,12 @@ def array_values(data: bytes, kind: str) -> Numbers:
     """
     elements = np.frombuffer(data, [("bytes", ">i4"), ("value", kind)], offset=_ARRAY_HEADER_BYTES)
     return elements["value"].astype(kind.replace(">", "="))
+
+
+def uuid_values(data: bytes) -> tuple[Numbers, Numbers]:
+    """A PostgreSQL array of UUIDs, without nulls, in its binary form: their upper and their lower eight bytes."""
+    elements = np.frombuffer(data, [("bytes", ">i4"), ("high", ">u8"), ("low", ">u8")], offset=_ARRAY_HEADER_BYTES)
+    return elements["high"].astype("=u8"), elements["low"].astype("=u8")
 
 
 def text_values(lengths: bytes, texts: bytes | None) -> pa.StringArray:

@@ -110,12 +110,22 @@ class Branch:
         self._models: list[str] = []
         self._frames: list[str] = []
 
-    def upload(self, part: str, table: pa.Table, kind: TargetKind = "binary") -> Any:
-        """Bring a table to the server as a frame; text columns, and the label of a class, become factors."""
+    def upload(self, part: str, rows: Path | pa.Table, kind: TargetKind = "binary") -> Any:
+        """Bring rows to the server as a frame; text columns, and the label of a class, become factors.
+
+        Args:
+            part: Names the frame.
+            rows: Label and features, as a parquet file that is sent as it is, or as a table. Times in a file must be in
+                milliseconds: H2O takes finer ones for plain numbers.
+            kind: Of the target.
+        """
         name = f"{self.prefix}_{part}"
-        with tempfile.NamedTemporaryFile(suffix=".parquet", prefix="frame_") as file:
-            pq.write_table(table, file.name, coerce_timestamps="ms", compression="snappy")
-            frame = h2o.upload_file(file.name, destination_frame=name)
+        if isinstance(rows, Path):
+            frame = h2o.upload_file(str(rows), destination_frame=name)
+        else:
+            with tempfile.NamedTemporaryFile(suffix=".parquet", prefix="frame_") as file:
+                pq.write_table(rows, file.name, coerce_timestamps="ms", compression="snappy")
+                frame = h2o.upload_file(file.name, destination_frame=name)
         self._frames.append(name)
         for column in [
             *([LABEL] if kind != "regression" else []),

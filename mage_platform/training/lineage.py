@@ -41,7 +41,7 @@ def _plain(chunk: pa.Array) -> list[bytes | memoryview]:
     """The values as bytes that depend on nothing else: not on offsets, padding or what lies under a null."""
     valid = chunk.is_valid().cast(pa.uint8())
     blocks: list[bytes | memoryview] = [memoryview(valid.to_numpy(zero_copy_only=False))]
-    if pa.types.is_string(chunk.type) or pa.types.is_binary(chunk.type):
+    if not (pa.types.is_floating(chunk.type) or pa.types.is_timestamp(chunk.type) or pa.types.is_integer(chunk.type)):
         text = chunk.cast(pa.large_binary()).fill_null(b"")
         offsets = np.frombuffer(text.buffers()[1], np.int64)[text.offset : text.offset + len(text) + 1]
         blocks.append(np.diff(offsets).tobytes())

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import structlog
 
 from mage_platform.contracts import FailedCandidate, GoodCandidate, InputSchema, Lineage, RegionPlan, UseCase
 from mage_platform.contracts.training import Explainer
 from mage_platform.database import connect
 from mage_platform.errors import PlatformError
-from mage_platform.features.training_set import PARTS, training_set
-from mage_platform.features.vectors import ENTITY_ID, EVENT_TIME, LABEL, REGION
+from mage_platform.features.training_set import KEYS, PARTS, training_files
+from mage_platform.features.vectors import LABEL
 from mage_platform.registry import sha256_of
 from mage_platform.settings import Settings
 from mage_platform.training.dependence import partial_dependence
@@ -36,7 +38,7 @@ from mage_platform.training.score_time import score_microseconds
 from mage_platform.validation.quarantine import last_report
 
 log = structlog.get_logger()
-KEYS = (ENTITY_ID, EVENT_TIME, REGION)
+HELD_OUT = "held_out.parquet"
 
 
 class RegionUnfit(Exception):
@@ -97,15 +99,30 @@ def check_fit(parts: dict[str, pa.Table], use_case: UseCase) -> None:
 
 def _train(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandidate:
     schema = use_case.pooled_schema if plan.is_pooled else use_case.input_schema
-    parts = training_set(settings, use_case, plan.region, schema, plan.window)
-    check_fit(parts, use_case)
-    lineage = _lineage(settings, use_case, plan, schema, parts)
     folder = settings.runs_folder / plan.run / branch_prefix(plan)
+    folder.mkdir(parents=True, exist_ok=True)
+    limit = use_case.training.pooled.maximum_rows
+    share = min(1.0, limit / max(plan.labelled_rows, 1)) if plan.is_pooled else 1.0
+    # The rows go from the database through files to H2O; only what is judged on is held here.
+    with tempfile.TemporaryDirectory(prefix="rows_", dir=folder) as rows:
+        files = training_files(settings, use_case, plan.region, schema, plan.window, Path(rows), train_share=share)
+        return _train_on(settings, use_case, plan, schema, files, folder)
+
+
+def _train_on(
+    settings: Settings, use_case: UseCase, plan: RegionPlan, schema: InputSchema, files: dict[str, Path], folder: Path
+) -> GoodCandidate:
+    kind = use_case.target.kind
+    judged = [LABEL, *use_case.training.naive_baseline]
+    parts = {name: pq.read_table(file, columns=None if name == "test" else judged) for name, file in files.items()}
+    check_fit(parts, use_case)
+    lineage = _lineage(settings, use_case, plan, schema, files)
+    test = parts["test"]
     with h2o_server(settings):
         branch = Branch(plan, schema)
         try:
             frames = {
-                name: branch.upload(name, table.drop_columns(list(KEYS)), use_case.target.kind)
+                name: branch.upload(name, test.drop_columns(list(KEYS)) if name == "test" else files[name], kind)
                 for name, table in parts.items()
                 if len(table)
             }
@@ -116,11 +133,11 @@ def _train(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandi
             mojo, genmodel = branch.export_mojo(trained.leader, folder)
             explainer = _explainer(use_case, branch, trained, folder)
             importance = _importance(branch, trained, explainer)
-            dependence = partial_dependence(branch, trained.leader, trained.classes, parts["test"], importance)
+            dependence = partial_dependence(branch, trained.leader, trained.classes, test, importance)
         finally:
             branch.remove()
-    test = _held_out(use_case, parts, trained, predicted)
-    test.write(folder / "held_out.parquet")
+    judgement = _held_out(use_case, parts, trained, predicted)
+    judgement.write(folder / HELD_OUT)
     return GoodCandidate(
         plan=plan,
         mojo_path=str(mojo),
@@ -133,10 +150,10 @@ def _train(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandi
         input_schema=schema,
         region_feature=_region_feature(use_case, schema),
         rows={name: len(table) for name, table in parts.items()},
-        metrics=metrics_of(test.scored(CANDIDATE)),
-        naive_metrics=metrics_of(test.scored(NAIVE)),
-        test_path=str(folder / "held_out.parquet"),
-        score_microseconds=score_microseconds(mojo, genmodel, parts["test"].select(schema.names)),
+        metrics=metrics_of(judgement.scored(CANDIDATE)),
+        naive_metrics=metrics_of(judgement.scored(NAIVE)),
+        test_path=str(folder / HELD_OUT),
+        score_microseconds=score_microseconds(mojo, genmodel, test.select(schema.names)),
         leaderboard=trained.leaderboard,
         explainer=explainer,
         variable_importance=importance,
@@ -152,11 +169,12 @@ def _region_feature(use_case: UseCase, schema: InputSchema) -> str | None:
 
 
 def _lineage(
-    settings: Settings, use_case: UseCase, plan: RegionPlan, schema: InputSchema, parts: dict[str, pa.Table]
+    settings: Settings, use_case: UseCase, plan: RegionPlan, schema: InputSchema, files: dict[str, Path]
 ) -> Lineage:
     fingerprint = RowsFingerprint()
-    for name, table in parts.items():
-        fingerprint.add(name, table)
+    for name, file in files.items():
+        for batch in pq.ParquetFile(file).iter_batches():
+            fingerprint.add(name, batch)
     with connect(settings) as connection:
         report = last_report(connection, use_case.name)
     return lineage_of(

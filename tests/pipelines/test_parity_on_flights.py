@@ -19,7 +19,7 @@ import pytest
 
 from mage_platform.contracts import NewVersion, RegionPlan, TrainingWindow, UseCase
 from mage_platform.database import connect
-from mage_platform.features.training_set import training_set
+from mage_platform.features.training_set import KEYS, training_set
 from mage_platform.features.vectors import build_vectors
 from mage_platform.ingestion import store_vectors
 from mage_platform.local.embedded import running
@@ -29,7 +29,6 @@ from mage_platform.sources import load_rows
 from mage_platform.training.h2o_server import H2O_VERSION, Branch, h2o_server
 from mage_platform.training.held_out import truth_of
 from mage_platform.training.metrics import Scored, metrics_of
-from mage_platform.training.regions import KEYS
 from mage_platform.use_cases import load_use_case
 from tests.stores.registry_samples import a_lineage
 
@@ -86,7 +85,7 @@ def test_every_model_answers_what_h2o_predicts(
         branch = Branch(plan, use_case.input_schema)
         try:
             frames = {
-                name: branch.upload(name, part.drop_columns(list(KEYS)))
+                name: branch.upload(name, part.drop_columns(list(KEYS)), "binary")
                 for name, part in {**table, "test": test}.items()
             }
             trained = branch.train(use_case.training, "auc", frames["train"], frames["validate"], frames["blend"])
