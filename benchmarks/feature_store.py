@@ -2,22 +2,27 @@
 
     make bench-features                                        1,000,000 vectors, 100,000 labels
     .venv/bin/python -m benchmarks.feature_store --quick       a tenth of it
+    .venv/bin/python -m benchmarks.feature_store --memory      what streaming 5,000,000 vectors for training takes
 
 Starts a PostgreSQL of its own in a temporary folder, without PgBouncer, and removes it afterwards. Vectors have 13
 features (10 numbers, 1 integer, 2 categories) and lie ten to an entity, 36 hours apart.
 
-ingest             data frame into `features` with keys and GIN | COPY of prepared text into the same columns and keys,
-                                                                  without GIN
+ingest             data frame into empty `features` with keys   | COPY of prepared text into the same columns and keys,
+                   and GIN: all vectors, and 100,000 of them    | without GIN
 join               data frame to data frame                     | LATERAL over labels that lie in a table, aggregated in
                                                                   the server
 join, known then   the same among revisions                     | the same floor
 latest, one        `latest_vector`, p50                         | read by the primary key, p50
 latest, 1,000      `latest_vectors`, p50                        | join with the primary key, p50
-training read      `training_set` of all vectors                | LATERAL over the same labels, aggregated in the server
-training, batches  `training_batches` into a parquet file       | the same floor
+training read      `training_set` of all vectors                | COPY of the same rows, joined by their keys and in the
+                                                                  same order, thrown away as they arrive
+training, values   the same                                     | the same join, aggregated in the server: nothing is
+                                                                  sorted or sent
+training, files    `training_files`                             | the floor of the read
 
 Prints one JSON line for each, then a table. `times_floor` is the time over that of the floor; `peak_mib` is what the
 resident memory of this process grew by at most. Medians of the rounds, which alternate with those of the floor.
+With `--memory` it is the memory of a process that does nothing else, on top of what its imports take.
 """
 
 from __future__ import annotations
@@ -27,13 +32,16 @@ import asyncio
 import ctypes
 import gc
 import json
+import multiprocessing
 import os
+import resource
 import statistics
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -50,7 +58,7 @@ from mage_platform.database import Queries, connect
 from mage_platform.features.ingest import ingest
 from mage_platform.features.online import latest_vector, latest_vectors
 from mage_platform.features.point_in_time import point_in_time_join
-from mage_platform.features.training_set import training_batches, training_set
+from mage_platform.features.training_set import training_files, training_set
 from mage_platform.local.embedded import running
 from mage_platform.settings import Settings, load_settings
 
@@ -62,6 +70,7 @@ END = START + timedelta(hours=HOURS_BETWEEN * (VECTORS_AN_ENTITY + 1))
 WINDOW = TrainingWindow(
     train_until=END, validate_until=END + timedelta(1), blend_until=END + timedelta(2), test_until=END + timedelta(3)
 )
+ROWS_A_PIECE = 500_000
 PAGE = os.sysconf("SC_PAGE_SIZE")
 Work = Callable[[], object]
 
@@ -181,33 +190,38 @@ def result(what: str, rows: int, mine: float, bare: float, peak: float, **more: 
     return line
 
 
-def bench_ingest(settings: Settings, use_case: UseCase, vectors: pd.DataFrame) -> dict[str, Any]:
-    """One ingest of everything into the empty table, and COPY of the very same rows."""
+def bench_ingest(settings: Settings, use_case: UseCase, vectors: pd.DataFrame, rounds: int) -> dict[str, Any]:
+    """Ingest everything into the empty table, and COPY the very same rows; leaves the last ingest behind, labelled."""
+    connection = psycopg.connect(settings.database_url(), autocommit=True)
 
     def write() -> None:
         with connect(settings) as connection:
             ingest(connection, use_case, vectors)
 
-    peak = [0.0]
-    with peak_memory(peak):
-        mine = seconds_of(write)
-    with connect(settings) as connection:
-        with connection.cursor().copy(QUERIES.copy_out) as copy:
-            blocks = [bytes(block) for block in copy]
-        connection.execute(QUERIES.make_floor)
+    connection.execute(QUERIES.empty)
+    write()  # does not count: it warms up, and gives the floor its rows
+    with connection.cursor().copy(QUERIES.copy_out) as copy:
+        blocks = [bytes(block) for block in copy]
+    connection.execute(QUERIES.make_floor)
 
     def bare() -> None:
         with connect(settings) as connection, connection.cursor().copy(QUERIES.copy_floor) as copy:
             for block in blocks:
                 copy.write(block)
 
-    floor = seconds_of(bare)
-    line = result("ingest", len(vectors), mine, floor, peak[0], share_of_floor=floor / mine)
-    with connect(settings) as connection:
-        connection.execute(QUERIES.drop_floor)
-        connection.execute(QUERIES.label_all, {"use_case": use_case.name})
-    with psycopg.connect(settings.database_url(), autocommit=True) as connection:
-        connection.execute(QUERIES.vacuum)
+    peak, times = [0.0], []
+    for _ in range(rounds):
+        connection.execute(QUERIES.empty)
+        connection.execute(QUERIES.empty_floor)
+        with peak_memory(peak):
+            mine = seconds_of(write)
+        times.append((mine, seconds_of(bare)))
+    middle, floor = (statistics.median(each) for each in zip(*times, strict=True))
+    line = result("ingest", len(vectors), middle, floor, peak[0], rounds=rounds, share_of_floor=floor / middle)
+    connection.execute(QUERIES.drop_floor)
+    connection.execute(QUERIES.label_all, {"use_case": use_case.name})
+    connection.execute(QUERIES.vacuum)
+    connection.close()
     return line
 
 
@@ -273,26 +287,70 @@ async def bench_latest(
 
 
 def bench_training(settings: Settings, use_case: UseCase, rows: int, rounds: int) -> list[dict[str, Any]]:
-    """Everything as tables, and as batches that go to a file as they come."""
+    """Everything as tables, and as files that are written as rows come."""
     arguments = (settings, use_case, "north", use_case.input_schema, WINDOW)
 
-    def floor() -> None:
+    def copy_out() -> None:
         with connect(settings) as connection:
+            connection.execute(QUERIES.join_by_partition)
+            with connection.cursor().copy(QUERIES.copy_training_rows) as copy:
+                for _ in copy:
+                    pass
+
+    def aggregate() -> None:
+        with connect(settings) as connection:
+            connection.execute(QUERIES.join_by_partition)
             connection.execute(QUERIES.aggregate, {"use_case": use_case.name})
 
     def stream() -> None:
-        writer = None
-        with tempfile.NamedTemporaryFile(suffix=".parquet") as file:
-            for _, batch in training_batches(*arguments):
-                writer = writer or pq.ParquetWriter(file.name, batch.schema)
-                writer.write_batch(batch)
-            if writer:
-                writer.close()
+        with tempfile.TemporaryDirectory() as folder:
+            training_files(*arguments, Path(folder))
+
+    def read() -> None:
+        training_set(*arguments)
 
     return [
-        side_by_side("training read", rows, lambda: training_set(*arguments), floor, rounds, warm_up=0),
-        side_by_side("training, batches", rows, stream, floor, rounds, warm_up=0),
+        side_by_side("training read", rows, read, copy_out, rounds),
+        side_by_side("training, values", rows, read, aggregate, rounds),
+        side_by_side("training, files", rows, stream, copy_out, rounds),
     ]
+
+
+def stream_alone(settings: Settings, use_case: UseCase, folder: Path) -> dict[str, Any]:
+    """Stream everything into files, then read what evaluation needs, in a process that does nothing else."""
+    before, clock = highest_memory(), time.perf_counter()
+    files = training_files(settings, use_case, "north", use_case.input_schema, WINDOW, folder)
+    seconds, streamed = time.perf_counter() - clock, highest_memory()
+    parts = {name: pq.read_table(file, columns=["_label", "carrier"]) for name, file in files.items()}
+    return {
+        "rows": sum(map(len, parts.values())),
+        "seconds": round(seconds, 1),
+        "files_mib": round(sum(file.stat().st_size for file in files.values()) / 2**20),
+        "imports_mib": round(before),
+        "peak_mib": round(streamed - before),
+        "peak_with_evaluation_mib": round(highest_memory() - before),
+        "load": round(os.getloadavg()[0], 2),
+    }
+
+
+def highest_memory() -> float:
+    """The highest resident memory this process ever had, in MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def bench_memory(settings: Settings, use_case: UseCase, count: int) -> None:
+    """Fill the store piece by piece, then stream all of it."""
+    chance = np.random.default_rng(7)
+    for first in range(0, count, ROWS_A_PIECE):
+        with connect(settings) as connection:
+            ingest(connection, use_case, make_vectors(min(ROWS_A_PIECE, count - first), chance))
+    with psycopg.connect(settings.database_url(), autocommit=True) as connection:
+        connection.execute(QUERIES.label_all, {"use_case": use_case.name})
+        connection.execute(QUERIES.vacuum)
+    alone = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"))
+    with tempfile.TemporaryDirectory() as folder, alone:
+        line = alone.submit(stream_alone, settings, use_case, Path(folder)).result()
+    print(json.dumps({"what": "training, files", **line}), flush=True)
 
 
 def as_table(lines: list[dict[str, Any]]) -> str:
@@ -312,17 +370,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, help="connections of a join; one for each processor by default")
     parser.add_argument("--quick", action="store_true", help="100,000 vectors and 10,000 labels")
+    parser.add_argument(
+        "--memory", type=int, nargs="?", const=5_000_000, metavar="VECTORS",
+        help="only stream so many vectors (5,000,000) for training, and print the memory it takes",
+    )  # fmt: skip
     asked = parser.parse_args()
     count, label_count = (100_000, 10_000) if asked.quick else (asked.vectors, asked.labels)
     chance, use_case = np.random.default_rng(7), the_use_case()
+    if asked.memory:
+        with running(load_settings(), ("postgres",), migrate=True) as settings:
+            bench_memory(settings, use_case, asked.memory)
+        return
     vectors = make_vectors(count, chance)
     labels = make_labels(vectors, label_count, chance)
     with running(load_settings(), ("postgres",), migrate=True) as settings:
-        lines = [bench_ingest(settings, use_case, vectors)]
+        lines = [
+            bench_ingest(settings, use_case, vectors.head(rows), asked.rounds)
+            for rows in sorted({min(100_000, count), count})
+        ]
         lines += bench_join(settings, use_case, labels, asked.rounds, asked.workers)
         lines += asyncio.run(bench_latest(settings, use_case, vectors, asked.rounds))
         del vectors, labels
-        lines += bench_training(settings, use_case, count, (asked.rounds + 2) // 3)
+        lines += bench_training(settings, use_case, count, asked.rounds)
     print(as_table(lines))
 
 

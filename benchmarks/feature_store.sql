@@ -3,6 +3,12 @@
 -- name: copy_out
 COPY (SELECT entity_id, event_time, feature_vector, use_case, region, ingested_at FROM platform.features) TO STDOUT
 
+-- name: empty
+TRUNCATE platform.features, platform.labels
+
+-- name: empty_floor
+TRUNCATE platform.floor
+
 -- name: make_floor
 -- Columns, checks, primary key and partitions of the features, without the GIN index.
 CREATE TABLE platform.floor (
@@ -71,6 +77,32 @@ SELECT f.entity_id, f.event_time, f.feature_vector
 FROM unnest(%s::uuid[], %s::timestamptz[]) k (entity_id, event_time)
 JOIN platform.features f USING (entity_id, event_time)
 
+-- name: join_by_partition
+-- The best plan there is when labels and vectors have the same moments.
+SET LOCAL enable_partitionwise_join = on
+
+-- name: copy_training_rows
+COPY (
+SELECT l.label #>> '{}',
+       (v.feature_vector ->> 'number_0')::float8,
+       (v.feature_vector ->> 'number_1')::float8,
+       (v.feature_vector ->> 'number_2')::float8,
+       (v.feature_vector ->> 'number_3')::float8,
+       (v.feature_vector ->> 'number_4')::float8,
+       (v.feature_vector ->> 'number_5')::float8,
+       (v.feature_vector ->> 'number_6')::float8,
+       (v.feature_vector ->> 'number_7')::float8,
+       (v.feature_vector ->> 'number_8')::float8,
+       (v.feature_vector ->> 'number_9')::float8,
+       (v.feature_vector ->> 'hour')::float8,
+       v.feature_vector ->> 'carrier',
+       v.feature_vector ->> 'aircraft'
+FROM platform.labels l
+JOIN platform.features v USING (entity_id, event_time)
+WHERE l.use_case = 'bench' AND l.region = 'north'
+ORDER BY l.event_time, l.entity_id
+) TO STDOUT (FORMAT binary)
+
 -- name: aggregate
 SELECT count(*),
        max((v.feature_vector ->> 'number_0')::float8),
@@ -87,8 +119,5 @@ SELECT count(*),
        max(v.feature_vector ->> 'carrier'),
        max(v.feature_vector ->> 'aircraft')
 FROM platform.labels l
-CROSS JOIN LATERAL (
-    SELECT f.event_time, f.feature_vector FROM platform.features f
-    WHERE f.entity_id = l.entity_id AND f.event_time <= l.event_time ORDER BY f.event_time DESC LIMIT 1
-) v
+JOIN platform.features v USING (entity_id, event_time)
 WHERE l.use_case = %(use_case)s

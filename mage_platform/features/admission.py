@@ -89,8 +89,11 @@ def _regions(column: pd.Series[Any]) -> pd.Series[Any]:
 def _refuse_oversize(frame: pd.DataFrame, names: list[str]) -> None:
     texts = [name for name in names if frame[name].dtype == object]
     others = sum(len(name) * _LONGEST_ESCAPE + _LONGEST_NUMBER for name in names)
-    lengths = sum((frame[name].str.len().fillna(0) for name in texts), pd.Series(0.0, frame.index))
     # cheap first: only what could be too large with every character escaped is measured
+    longest = sum(max((len(text) for text in frame[name].unique() if text is not None), default=0) for name in texts)
+    if longest * _LONGEST_ESCAPE + others <= MAXIMUM_VECTOR_BYTES:
+        return
+    lengths = sum((frame[name].str.len().fillna(0) for name in texts), pd.Series(0.0, frame.index))
     suspects = frame.loc[lengths * _LONGEST_ESCAPE + others > MAXIMUM_VECTOR_BYTES, names]
     objects = suspects.astype(object).where(suspects.notna(), None).to_dict("records")
     sizes = pd.Series([len(orjson.dumps(each)) for each in objects], suspects.index, dtype="int64")

@@ -70,6 +70,7 @@ def ingest(connection: Connection, use_case: UseCase, vectors: pd.DataFrame) -> 
             written = None if _some_are_there(connection, vectors) else _copy_new(connection, use_case, vectors)
             written = written or _merge_changed(connection, use_case, vectors)
             if written.inserted + written.updated >= max(len(vectors) // 10, ROWS_THAT_CHANGE_PLANS):
+                connection.execute(QUERIES.sample_less)
                 connection.execute(QUERIES.analyze_features)
                 connection.execute(QUERIES.analyze_labels)
     except (psycopg.errors.CardinalityViolation, psycopg.DataError, psycopg.IntegrityError) as error:
@@ -120,7 +121,7 @@ def _merge_changed(connection: Connection, use_case: UseCase, vectors: pd.DataFr
     return _Written(*features, *labels)
 
 
-def _copy(connection: Connection, query: LiteralString, blocks: Iterable[str]) -> int:
+def _copy(connection: Connection, query: LiteralString, blocks: Iterable[bytes]) -> int:
     with connection.cursor() as cursor:
         try:
             with cursor.copy(query) as copy:

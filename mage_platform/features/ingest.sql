@@ -69,6 +69,10 @@ WITH changed AS (
 )
 SELECT count(*) FILTER (WHERE is_new), count(*) FILTER (WHERE NOT is_new) FROM changed
 
+-- name: sample_less
+-- A third of the usual sample tells as much about keys; autovacuum takes a whole one in its own time.
+SET LOCAL default_statistics_target = 30
+
 -- name: analyze_features
 -- Keys only: statistics of the vectors cost more than the rest together, and autovacuum makes them in its own time.
 ANALYZE platform.features (entity_id, event_time, use_case, region)
