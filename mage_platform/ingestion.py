@@ -1,12 +1,16 @@
-"""The steps of `ingest_features` that touch the database: validation with its quarantine, and the export."""
+"""The steps of `ingest_features` that touch the database: validation with its quarantine, export, description."""
 
 from __future__ import annotations
+
+import time
+from datetime import datetime
 
 import pandas as pd
 import structlog
 
 from mage_platform.contracts import UseCase
 from mage_platform.database import connect
+from mage_platform.features import windows
 from mage_platform.features.bulk import mend_index
 from mage_platform.features.ingest import IngestReport, ingest
 from mage_platform.features.vector_cache import forget
@@ -40,3 +44,25 @@ def store_vectors(settings: Settings, use_case: UseCase, vectors: pd.DataFrame) 
     forget(settings, use_case.name)
     mend_index(settings)  # where a bulk load was interrupted
     return report
+
+
+def describe_window(
+    settings: Settings, use_case: UseCase, *, start: datetime | None = None, end: datetime | None = None
+) -> pd.DataFrame:
+    """Compute and keep what the ingested window holds, of all regions and of each, and the statistics of its features.
+
+    Args:
+        settings: Where the feature store is.
+        use_case: Whose window.
+        start: Event times from here on, with time zone; None from the first.
+        end: Event times before this moment, with time zone; None to the last.
+
+    Returns:
+        One row a region, all regions first: vectors, labels, label rate and the window.
+    """
+    clock = time.monotonic()
+    with connect(settings) as connection:
+        described = windows.describe_window(connection, use_case, start=start, end=end)
+    seconds = round(time.monotonic() - clock, 3)
+    log.info("window described", use_case=use_case.name, vectors=described[0].vectors, seconds=seconds)
+    return windows.region_table(described)
