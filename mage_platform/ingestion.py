@@ -11,7 +11,7 @@ import structlog
 from mage_platform.contracts import UseCase
 from mage_platform.database import connect
 from mage_platform.features import windows
-from mage_platform.features.bulk import mend_index
+from mage_platform.features.bulk import ingest_in_bulk, mend_index
 from mage_platform.features.ingest import IngestReport, ingest
 from mage_platform.features.vector_cache import forget
 from mage_platform.settings import Settings
@@ -36,8 +36,21 @@ def validate_rows(settings: Settings, use_case: UseCase, rows: pd.DataFrame, *, 
     return validated.passed
 
 
-def store_vectors(settings: Settings, use_case: UseCase, vectors: pd.DataFrame) -> IngestReport:
-    """Write vectors and labels to the feature store, all or nothing, and let the sidecar read them at once."""
+def store_vectors(settings: Settings, use_case: UseCase, vectors: pd.DataFrame, *, bulk: bool = False) -> IngestReport:
+    """Write vectors and labels to the feature store, all or nothing, and let the sidecar read them at once.
+
+    Args:
+        settings: Where the feature store is.
+        use_case: Whose vectors.
+        vectors: As `build_vectors` gives them.
+        bulk: Take the index on the vectors away for the load and make it anew afterwards, without stopping readers.
+
+    Raises:
+        FeaturesInvalid: A vector breaks the contract. Nothing is written.
+        DatabaseUnavailable: PostgreSQL did not answer; in bulk also: another bulk load runs.
+    """
+    if bulk:
+        return ingest_in_bulk(settings, use_case, vectors)
     with connect(settings) as connection:
         report = ingest(connection, use_case, vectors)
     # After the commit, and even when nothing changed: an earlier run may have ended between the two.
