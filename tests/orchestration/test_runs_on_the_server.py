@@ -18,7 +18,7 @@ from mage_platform.orchestration.follow import run_and_follow
 from mage_platform.orchestration.mage_session import PUBLIC_API_KEY, MageSession
 from mage_platform.orchestration.progress import BlockStatus, RunProgress, RunStatus, Trigger
 from mage_platform.orchestration.refusals import LoginRefused, PipelineNotFound, RunNotFound
-from tests.orchestration.real_mage import Server, is_running, server_command, wait_until
+from tests.orchestration.real_mage import Server, is_running, server_command, start_backfill, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -133,6 +133,37 @@ def test_an_api_trigger_is_made_once_and_its_token_stays_out_of_project_and_log(
     files = [each for each in server.mage.project.rglob("*") if each.is_file() and ".mage_data" not in each.parts]
     assert files
     assert not [each for each in [*files, server.log] if trigger[1].encode() in each.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "kind", "units", "windows"),
+    [
+        # the interval that begins at the end is included; February is shorter than the month before it
+        ("2023-01-01", "2023-02-01", "month", 1, [("2023-01-01", "2023-02-01"), ("2023-02-01", "2023-03-01")]),
+        ("2024-02-26", "2024-03-05", "week", 1, [("2024-02-26", "2024-03-04"), ("2024-03-04", "2024-03-11")]),
+        ("2024-05-01", "2024-05-01", "day", 2, [("2024-05-01", "2024-05-03")]),
+        ("2024-05-01", "2024-05-01", "custom", 86_400, [("2024-05-01", "2024-05-02")]),
+    ],
+    ids=["months", "weeks", "one interval", "seconds"],
+)
+def test_each_run_of_a_back_fill_has_its_interval_as_its_window(
+    server: Server, start: str, end: str, kind: str, units: int, windows: list[tuple[str, str]]
+) -> None:
+    with session_of(server) as session:
+        runs = start_backfill(
+            session, "clockwork", f"{start} 00:00:00", f"{end} 00:00:00", kind, units, variables={"kept": "as it is"}
+        )
+    found = [(run["variables"]["window_start"], run["variables"]["window_end"]) for run in runs]
+    assert found == [(f"{first}T00:00:00+00:00", f"{last}T00:00:00+00:00") for first, last in windows]
+    assert {run["variables"]["kept"] for run in runs} == {"as it is"}
+
+
+def test_a_run_outside_a_back_fill_gets_no_window(server: Server) -> None:
+    with server.client() as client, session_of(server) as session:
+        run = client.trigger("clockwork", {"use_case": "rides"})
+        variables = session.request("GET", f"/api/pipeline_runs/{run}")["pipeline_run"]["variables"]
+    assert variables["use_case"] == "rides"
+    assert not {"window_start", "window_end"} & set(variables)
 
 
 def test_a_chart_on_a_dashboard_gets_its_data(server: Server) -> None:
