@@ -9,6 +9,7 @@ features (10 numbers, 1 integer, 2 categories) and lie ten to an entity, 36 hour
 
 ingest             data frame into empty `features` with keys   | COPY of prepared text into the same columns and keys,
                    and GIN: all vectors, and 100,000 of them    | without GIN
+description        statistics of all features of them all       | the ingest of the line above
 join               data frame to data frame                     | LATERAL over labels that lie in a table, aggregated in
                                                                   the server
 join, known then   the same among revisions                     | the same floor
@@ -59,6 +60,7 @@ from mage_platform.features.ingest import ingest
 from mage_platform.features.online import latest_vector, latest_vectors
 from mage_platform.features.point_in_time import point_in_time_join
 from mage_platform.features.training_set import training_files, training_set
+from mage_platform.features.windows import describe_window
 from mage_platform.local.embedded import running
 from mage_platform.settings import Settings, load_settings
 
@@ -225,6 +227,19 @@ def bench_ingest(settings: Settings, use_case: UseCase, vectors: pd.DataFrame, r
     return line
 
 
+def bench_description(settings: Settings, use_case: UseCase, rows: int, ingested: float, rounds: int) -> dict[str, Any]:
+    """What `describe_features` adds to the ingest of the same vectors."""
+
+    def describe() -> None:
+        with connect(settings) as connection:
+            describe_window(connection, use_case)
+
+    peak = [0.0]
+    with peak_memory(peak):
+        mine = statistics.median(seconds_of(describe) for _ in range(rounds))
+    return result("description", rows, mine, ingested, peak[0])
+
+
 def bench_join(
     settings: Settings, use_case: UseCase, labels: pd.DataFrame, rounds: int, workers: int | None
 ) -> list[dict[str, Any]]:
@@ -388,6 +403,7 @@ def main() -> None:
             bench_ingest(settings, use_case, vectors.head(rows), asked.rounds)
             for rows in sorted({min(100_000, count), count})
         ]
+        lines += [bench_description(settings, use_case, count, lines[-1]["seconds"], asked.rounds)]
         lines += bench_join(settings, use_case, labels, asked.rounds, asked.workers)
         lines += asyncio.run(bench_latest(settings, use_case, vectors, asked.rounds))
         del vectors, labels

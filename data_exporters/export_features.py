@@ -14,4 +14,5 @@ if "data_exporter" not in globals():
 @data_exporter
 def export_features(vectors: pd.DataFrame, *args: Any, **kwargs: Any) -> dict[str, Any]:
     block = BlockRun.of(kwargs)
-    return to_primitives(ingestion.store_vectors(block.settings, block.use_case, vectors))
+    report = ingestion.store_vectors(block.settings, block.use_case, vectors, bulk=block.variables.bulk)
+    return to_primitives(report)

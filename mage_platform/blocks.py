@@ -28,6 +28,10 @@ def _empty_is_none(value: Any) -> Any:
     return None if value == "" else value
 
 
+def _empty_is_false(value: Any) -> Any:
+    return False if value == "" else value
+
+
 class PipelineVariables(Contract):
     """The variables of the pipelines, as `--set name=value`, a trigger or the Mage UI gives them."""
 
@@ -39,6 +43,9 @@ class PipelineVariables(Contract):
     """Ingest only event times before this moment, with time zone."""
     source_file: Annotated[Path | None, BeforeValidator(_empty_is_none)] = None
     """Parquet or CSV file to read in place of the declared source; relative to the project."""
+    bulk: Annotated[bool, BeforeValidator(_empty_is_false)] = False
+    """Load with the index on the vectors taken away, and make it anew afterwards: for windows about as large as what
+    is stored already."""
     regions: Annotated[list[str] | None, BeforeValidator(_as_list)] = Field(None)
     """Train only these regions, separated by commas."""
 

@@ -13,9 +13,8 @@ from mage_platform.database import connect
 from mage_platform.errors import ContractViolated
 from mage_platform.features import embeddings, statistics
 from mage_platform.features.history import newest_vector
+from mage_platform.features.windows import bars
 from mage_platform.use_cases import load_use_case
-
-BARS = " ▁▂▃▄▅▆▇█"
 
 
 @click.group()
@@ -107,7 +106,7 @@ def _print_numbers(described: list[statistics.FeatureStatistics]) -> None:
         places = [numbers.minimum, *(numbers.quantiles.get(str(share)) for share in statistics.QUANTILES)]
         values = ["" if value is None else f"{value:.6g}" for value in (*places, numbers.maximum, numbers.mean)]
         counts = [_missing(numbers), f"{numbers.distinct:,}"]
-        rows.append([each.feature, *counts, *values, _bars(numbers.histogram)])
+        rows.append([each.feature, *counts, *values, bars(numbers.histogram)])
     columns = ["number", "missing", "distinct", "minimum", *shares, "maximum", "mean", "histogram"]
     print_table(columns, rows, empty="")
     click.echo()
@@ -128,12 +127,6 @@ def _print_levels(described: list[statistics.FeatureStatistics]) -> None:
 
 def _missing(described: statistics.NumberStatistics | statistics.LevelStatistics) -> str:
     return f"{described.missing / described.count:.1%}" if described.missing else "0"
-
-
-def _bars(histogram: list[int]) -> str:
-    """One character a bin, as high as it is full; an empty bin is a blank, a filled one never is."""
-    highest = max(histogram, default=0)
-    return "".join(BARS[-(-count * (len(BARS) - 1) // highest)] for count in histogram)
 
 
 def _uuid(text: str) -> uuid.UUID:

@@ -43,8 +43,10 @@ def run(pipeline: str, use_case: str | None, assignments: Sequence[str], quiet: 
     the run needs of the local stack is started for as long as it lasts.
 
     \b
-    Variables: window_start, window_end (times with zone), source_file, regions (comma separated). Examples:
+    Variables: window_start, window_end (times with zone), source_file, bulk (true: take the index on the vectors
+    away while they are loaded), regions (comma separated). Examples:
       mage-platform run ingest_features --set window_start=2013-11-01T00:00:00Z
+      mage-platform run ingest_features --set window_end=2013-07-01T00:00:00Z --set bulk=true
       mage-platform run ingest_features --set source_file=use_cases/flight_delays/samples/dirty_rows.csv
       mage-platform run train_regional_models --set regions=JFK,LGA
     """

@@ -112,18 +112,30 @@ def compute_statistics(
         ContractViolated: A feature is not declared, a bound has no time zone, or the window is empty by its bounds.
         FeaturesInvalid: Stored vectors hold text where the declaration says number.
     """
-    where = _where(use_case.name, region, start, end)
-    wanted = _wanted(use_case, features)
-    described = _described(connection, where, wanted)
-    moment = datetime.now(UTC)
-    window: dict[str, Any] = {"region": region, "window_start": start, "window_end": end}
-    computed = [
-        FeatureStatistics(
-            use_case=use_case.name, feature=name, statistics=described[name], computed_at=moment, **window
-        )
-        for name in wanted
-    ]
-    _store(connection, where, computed)
+    where = window_parameters(use_case.name, region, start, end)
+    described = _described(connection, where, _wanted(use_case, features), by_region=False)
+    computed = _as_contracts(use_case, (start, end), {region: described[None]})
+    _store(connection, computed)
+    return computed
+
+
+def compute_by_region(
+    connection: Connection, use_case: UseCase, *, start: datetime | None = None, end: datetime | None = None
+) -> list[FeatureStatistics]:
+    """Describe all features of a window, of all regions together and of each, reading the vectors once.
+
+    Returns:
+        Those of all regions together first (`region` is None), then each region's in the order of their names;
+        within these in declared order. Kept for `stored_statistics`.
+
+    Raises:
+        ContractViolated: A bound has no time zone, or the window is empty by its bounds.
+        FeaturesInvalid: Stored vectors hold text where the declaration says number.
+    """
+    where = window_parameters(use_case.name, None, start, end)
+    described = _described(connection, where, _wanted(use_case, ()), by_region=True)
+    computed = _as_contracts(use_case, (start, end), described)
+    _store(connection, computed)
     return computed
 
 
@@ -142,7 +154,7 @@ def stored_statistics(
         ContractViolated: As for `compute_statistics`.
         NotFound: Nothing was computed for this region and window yet.
     """
-    where = _where(use_case.name, region, start, end)
+    where = window_parameters(use_case.name, region, start, end)
     wanted = _wanted(use_case, features)
     rows = connection.execute(QUERIES.stored, {**where, "features": list(wanted)}).fetchall()
     if not rows:
@@ -167,8 +179,14 @@ def stored_statistics(
     ]
 
 
-def _where(use_case: str, region: str | None, start: datetime | None, end: datetime | None) -> dict[str, Any]:
-    """The window as parameters of the queries; open bounds are infinite."""
+def window_parameters(
+    use_case: str, region: str | None, start: datetime | None, end: datetime | None
+) -> dict[str, Any]:
+    """A window as parameters of queries, open bounds as -infinity and infinity.
+
+    Raises:
+        ContractViolated: A bound has no time zone, or the window is empty by its bounds.
+    """
     for name, moment in (("window_start", start), ("window_end", end)):
         if moment is not None and moment.tzinfo is None:
             raise ContractViolated(
@@ -199,44 +217,70 @@ def _wanted(use_case: UseCase, features: Collection[str]) -> dict[str, FeatureCo
     return {name: column for name, column in declared.items() if not features or name in features}
 
 
+Described = dict[str | None, dict[str, NumberStatistics | LevelStatistics]]
+"""Statistics by region (None: all of them together) and feature."""
+
+
 def _described(
-    connection: Connection, where: dict[str, Any], wanted: Mapping[str, FeatureColumn]
-) -> dict[str, NumberStatistics | LevelStatistics]:
+    connection: Connection, where: dict[str, Any], wanted: Mapping[str, FeatureColumn], *, by_region: bool
+) -> Described:
     numbers = [name for name, column in wanted.items() if column.type in ("integer", "number")]
     levels = [name for name in wanted if name not in numbers]
-    described: dict[str, NumberStatistics | LevelStatistics] = {}
+    nothing = {name: NumberStatistics(count=0, missing=0, distinct=0) for name in numbers} | {
+        name: LevelStatistics(count=0, missing=0, distinct=0) for name in levels
+    }
+    found: Described = {None: {name: nothing[name] for name in wanted}}
+    connection.execute(QUERIES.make_room)
+    parts: dict[str, sql.Composable] = {"by_region": sql.Literal(by_region)}
     if numbers:
-        described |= _computed_numbers(connection, where, numbers)
+        shares = {
+            "shares": sql.Literal(list(QUANTILES)),
+            "bins": sql.Literal(BINS),
+            "features": sql.Literal(len(numbers)),
+        }
+        for region, place, *row in _rows(connection, QUERIES.numbers, "number", where, numbers, parts | shares):
+            found.setdefault(region, {})[numbers[place - 1]] = _number(row)
     if levels:
-        described |= _computed_levels(connection, where, levels)
-    return described
+        most = {"most": sql.Literal(LEVELS)}
+        for region, place, *row in _rows(connection, QUERIES.levels, "level", where, levels, parts | most):
+            found.setdefault(region, {})[levels[place - 1]] = LevelStatistics(
+                count=row[0], missing=row[1], distinct=row[2], most_frequent=row[3]
+            )
+    return found
 
 
-def _computed_numbers(
-    connection: Connection, where: dict[str, Any], names: Sequence[str]
-) -> dict[str, NumberStatistics]:
-    parts = {"shares": sql.Literal(list(QUANTILES)), "bins": sql.Literal(BINS)}
-    found = dict.fromkeys(names, NumberStatistics(count=0, missing=0, distinct=0))
-    for row in _rows(connection, QUERIES.numbers, "number", where, names, parts):
-        found[names[row[0] - 1]] = NumberStatistics(
-            count=row[1],
-            missing=row[2],
-            distinct=row[3],
-            minimum=row[4],
-            maximum=row[5],
-            mean=row[6],
-            quantiles={str(share): row[7][str(share)] for share in QUANTILES if row[7]},
-            histogram_edges=row[8],
-            histogram=row[9],
+def _number(row: Sequence[Any]) -> NumberStatistics:
+    return NumberStatistics(
+        count=row[0],
+        missing=row[1],
+        distinct=row[2],
+        minimum=row[3],
+        maximum=row[4],
+        mean=row[5],
+        quantiles={str(share): row[6][str(share)] for share in QUANTILES if row[6]},
+        histogram_edges=row[7],
+        histogram=row[8],
+    )
+
+
+def _as_contracts(
+    use_case: UseCase, window: tuple[datetime | None, datetime | None], described: Described
+) -> list[FeatureStatistics]:
+    moment = datetime.now(UTC)
+    return [
+        FeatureStatistics(
+            use_case=use_case.name,
+            region=region,
+            feature=feature,
+            window_start=window[0],
+            window_end=window[1],
+            statistics=described[region][feature],
+            computed_at=moment,
         )
-    return found
-
-
-def _computed_levels(connection: Connection, where: dict[str, Any], names: Sequence[str]) -> dict[str, LevelStatistics]:
-    found = dict.fromkeys(names, LevelStatistics(count=0, missing=0, distinct=0))
-    for row in _rows(connection, QUERIES.levels, "level", where, names, {"most": sql.Literal(LEVELS)}):
-        found[names[row[0] - 1]] = LevelStatistics(count=row[1], missing=row[2], distinct=row[3], most_frequent=row[4])
-    return found
+        for region in sorted(described, key=lambda region: region or "")
+        for feature in use_case.features.columns
+        if feature in described[region]
+    ]
 
 
 def _rows(
@@ -260,10 +304,10 @@ def _rows(
         ) from error
 
 
-def _store(connection: Connection, where: dict[str, Any], computed: Sequence[FeatureStatistics]) -> None:
+def _store(connection: Connection, computed: Sequence[FeatureStatistics]) -> None:
     rows = [
         {
-            **where,
+            **window_parameters(each.use_case, each.region, each.window_start, each.window_end),
             "feature": each.feature,
             "statistics": Jsonb(each.statistics.model_dump(mode="json")),
             "computed_at": each.computed_at,

@@ -1,82 +1,122 @@
 -- Statistics of features, computed where the vectors lie. {values} is one typed projection of the vector for each
--- feature; a feature is known by its position (from 1) among them, since numbers group faster than names.
+-- feature; a feature is known by its position (from 1) among them, since numbers group faster than names. Each query
+-- answers for all selected vectors together, under the region NULL, and where {by_region} for each region as well.
+
+-- name: make_room
+-- Hundreds of thousands of different values are grouped and ranked; in the default 4 MB they go to disk several times.
+SET LOCAL work_mem = '64MB'
 
 -- name: numbers
--- Each value is counted first, in one scan: features repeat their values, so that all the rest (quantiles by rank,
--- distinct values, histogram) works on little. Quantile p of n values lies at rank p * (n - 1), counted from 0,
--- interpolated between the values at the ranks below and above.
-WITH counted AS (
-    SELECT u.position, u.value, count(*) AS n
-    FROM platform.features v
-    CROSS JOIN LATERAL unnest(ARRAY[{values}]) WITH ORDINALITY u (value, position)
-    WHERE v.use_case = {use_case} AND ({region}::text IS NULL OR v.region = {region})
-      AND v.event_time >= {start}::timestamptz AND v.event_time < {end}::timestamptz
-    GROUP BY u.position, u.value
-), summed AS (
-    SELECT position, sum(n)::bigint AS count, coalesce(sum(n) FILTER (WHERE value IS NULL), 0)::bigint AS missing,
-           (sum(n) FILTER (WHERE value IS NOT NULL))::float8 AS present, count(value) AS distinct_values,
-           min(value) AS minimum, max(value) AS maximum, sum(value * n) AS total
-    FROM counted
-    GROUP BY position
+-- Each value is counted first, in one scan: features repeat their values. The counted values of a feature then lie
+-- sorted in one array, and how many values there are up to each in another: what a quantile or an edge of the
+-- histogram asks is a binary search (width_bucket: how many elements of a sorted array are not above a number). Counts
+-- are float8, exact up to 2^53, because sums of bigint are numeric and slow.
+-- Quantile p of n values lies at rank p * (n - 1), counted from 0, interpolated between the values at the ranks below
+-- and above.
+-- A part is a feature of a region, as a number that groups and sorts faster than two columns: {features} times the
+-- place of the region among those that occur, plus the position of the feature; a region at place 0 stands for all.
+WITH regions AS (
+    SELECT array_agg(region) AS names FROM (
+        SELECT DISTINCT v.region
+        FROM platform.features v
+        WHERE {by_region} AND v.use_case = {use_case}
+          AND v.event_time >= {start}::timestamptz AND v.event_time < {end}::timestamptz
+    ) d
+), by_region AS (
+    SELECT coalesce(v.place, 0) * {features} + u.position AS part, u.value, count(*)::float8 AS n
+    FROM (
+        SELECT array_position(coalesce((SELECT names FROM regions), '{{}}'), v.region) AS place,
+               ARRAY[{values}] AS of_vector
+        FROM platform.features v
+        WHERE v.use_case = {use_case} AND ({region}::text IS NULL OR v.region = {region})
+          AND v.event_time >= {start}::timestamptz AND v.event_time < {end}::timestamptz
+        OFFSET 0  -- once a vector, not once a value
+    ) v
+    CROSS JOIN LATERAL unnest(v.of_vector) WITH ORDINALITY u (value, position)
+    GROUP BY 1, 2
+), counted AS (
+    SELECT part, value, n FROM by_region
+    UNION ALL
+    SELECT (part - 1) % {features} + 1, value, sum(n) FROM by_region WHERE {by_region} GROUP BY 1, 2
 ), ranked AS (
-    SELECT position, value, n, sum(n) OVER (PARTITION BY position ORDER BY value) AS next_rank
+    -- NULL sorts last: it is in nobody's rank
+    SELECT part, value, n, sum(n) OVER (PARTITION BY part ORDER BY value ROWS UNBOUNDED PRECEDING) AS next_rank
     FROM counted
-    WHERE value IS NOT NULL
-), shares AS (
-    SELECT s.position, q.share, q.share * (s.present - 1) AS rank
-    FROM summed s CROSS JOIN unnest({shares}::float8[]) q (share)
-), neighbours AS (
-    SELECT s.position, s.share, s.rank,
-           min(r.value) FILTER (WHERE r.next_rank > floor(s.rank)) AS below,
-           min(r.value) FILTER (WHERE r.next_rank > ceil(s.rank)) AS above
-    FROM shares s JOIN ranked r USING (position)
-    GROUP BY s.position, s.share, s.rank
+), summed AS (
+    SELECT part, sum(n) AS vectors, sum(n) FILTER (WHERE value IS NULL) AS missing,
+           sum(n) FILTER (WHERE value IS NOT NULL) AS present, min(value) AS minimum, max(value) AS maximum,
+           sum(value * n) AS total,
+           array_agg(value ORDER BY value) FILTER (WHERE value IS NOT NULL) AS sorted,
+           array_agg(next_rank ORDER BY value) FILTER (WHERE value IS NOT NULL) AS next_ranks
+    FROM ranked
+    GROUP BY part
 ), quantiles AS (
-    SELECT position, jsonb_object_agg(share::text, below + (above - below) * (rank - floor(rank))) AS by_share
-    FROM neighbours
-    GROUP BY position
+    SELECT s.part,
+           jsonb_object_agg(q.share::text, n.below + (n.above - n.below) * (r.rank - floor(r.rank))) AS by_share
+    FROM summed s
+    CROSS JOIN unnest({shares}::float8[]) q (share)
+    CROSS JOIN LATERAL (SELECT q.share * (s.present - 1) AS rank) r
+    CROSS JOIN LATERAL (
+        SELECT s.sorted[1 + width_bucket(floor(r.rank), s.next_ranks)] AS below,
+               s.sorted[1 + width_bucket(ceil(r.rank), s.next_ranks)] AS above
+    ) n
+    WHERE s.present > 0
+    GROUP BY s.part
 ), edges AS (
-    SELECT position, ARRAY(
-        SELECT minimum + i * ((maximum - minimum) / {bins}) FROM generate_series(0, {bins} - 1) i ORDER BY i
-    ) AS lower, maximum
-    FROM summed
+    SELECT part, i, minimum + (i - 1) * ((maximum - minimum) / {bins}) AS lower
+    FROM summed CROSS JOIN generate_series(1, {bins}) i
     WHERE minimum < maximum
 ), bins AS (
-    SELECT r.position, width_bucket(r.value, e.lower) AS bin, sum(r.n) AS n
-    FROM ranked r JOIN edges e USING (position)
-    GROUP BY 1, 2
+    -- the values not below the lower edge of each bin, less those not below that of the next
+    SELECT s.part, e.i, e.lower, s.maximum, c.not_below - lead(c.not_below, 1, 0) OVER (
+        PARTITION BY s.part ORDER BY e.i
+    ) AS n
+    FROM edges e
+    JOIN summed s USING (part)
+    CROSS JOIN LATERAL (SELECT width_bucket(e.lower, s.sorted) AS place) w
+    CROSS JOIN LATERAL (
+        SELECT s.present - coalesce(s.next_ranks[w.place - (s.sorted[w.place] = e.lower)::int], 0) AS not_below
+    ) c
 ), histograms AS (
-    SELECT e.position, e.lower || e.maximum AS edges, array_agg(coalesce(b.n, 0)::bigint ORDER BY i) AS counts
-    FROM edges e CROSS JOIN generate_series(1, {bins}) i LEFT JOIN bins b ON b.position = e.position AND b.bin = i
-    GROUP BY e.position, e.lower, e.maximum
+    SELECT part, array_agg(lower ORDER BY i) || max(maximum) AS edges, array_agg(n::bigint ORDER BY i) AS counts
+    FROM bins
+    GROUP BY part
 )
-SELECT s.position, s.count, s.missing, s.distinct_values, s.minimum, s.maximum, s.total / s.present,
+SELECT r.names[(s.part - 1) / {features}], (s.part - 1) % {features} + 1, s.vectors::bigint,
+       coalesce(s.missing, 0)::bigint, coalesce(cardinality(s.sorted), 0), s.minimum, s.maximum, s.total / s.present,
        coalesce(q.by_share, '{{}}'),
        CASE WHEN s.minimum = s.maximum THEN ARRAY[s.minimum, s.maximum] ELSE coalesce(h.edges, '{{}}') END,
        CASE WHEN s.minimum = s.maximum THEN ARRAY[s.present::bigint] ELSE coalesce(h.counts, '{{}}') END
-FROM summed s LEFT JOIN quantiles q USING (position) LEFT JOIN histograms h USING (position)
+FROM summed s CROSS JOIN regions r LEFT JOIN quantiles q USING (part) LEFT JOIN histograms h USING (part)
 
 -- name: levels
-WITH counted AS (
-    SELECT u.position, u.level, count(*) AS n
+WITH by_region AS (
+    SELECT v.region, u.position, u.level, count(*) AS n
     FROM platform.features v
     CROSS JOIN LATERAL unnest(ARRAY[{values}]) WITH ORDINALITY u (level, position)
     WHERE v.use_case = {use_case} AND ({region}::text IS NULL OR v.region = {region})
       AND v.event_time >= {start}::timestamptz AND v.event_time < {end}::timestamptz
-    GROUP BY u.position, u.level
+    GROUP BY v.region, u.position, u.level
+), counted AS (
+    SELECT NULL AS region, position, level, sum(n)::bigint AS n FROM by_region GROUP BY position, level
+    UNION ALL
+    SELECT region, position, level, n FROM by_region WHERE {by_region}
 ), placed AS (
-    SELECT position, level, n,
-           row_number() OVER (PARTITION BY position ORDER BY level IS NULL, n DESC, level COLLATE "C") AS place
+    SELECT region, position, level, n,
+           row_number() OVER (
+               PARTITION BY region, position ORDER BY level IS NULL, n DESC, level COLLATE "C"
+           ) AS place
     FROM counted
 )
-SELECT position, sum(n)::bigint, coalesce(sum(n) FILTER (WHERE level IS NULL), 0)::bigint, count(level),
+SELECT region, position, sum(n)::bigint,
+       coalesce(sum(n) FILTER (WHERE level IS NULL), 0)::bigint, count(level),
        coalesce(
            jsonb_agg(jsonb_build_object('level', level, 'count', n) ORDER BY place)
                FILTER (WHERE level IS NOT NULL AND place <= {most}),
            '[]'
        )
 FROM placed
-GROUP BY position
+GROUP BY region, position
 
 -- name: store
 INSERT INTO platform.feature_statistics (use_case, region, feature, window_start, window_end, statistics, computed_at)

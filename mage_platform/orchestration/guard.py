@@ -12,6 +12,7 @@ from typing import Any
 
 import structlog
 
+from mage_platform.orchestration.backfill_window import give_backfills_their_window
 from mage_platform.orchestration.block_run_creation import leave_block_runs_to_scheduler
 from mage_platform.orchestration.inherited_connections import install_connection_guard
 from mage_platform.orchestration.kept_reason import install_reason_keeper
@@ -30,6 +31,7 @@ def install_guards() -> None:
     install_restart_limit()
     install_reason_keeper()
     leave_block_runs_to_scheduler()
+    give_backfills_their_window()
 
 
 def install_lost_wakeup_guard() -> None:

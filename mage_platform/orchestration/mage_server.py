@@ -75,6 +75,7 @@ def _serve(project: Path, host: str, port: int) -> None:
     from mage_ai.cli.main import app
     from mage_ai.server import server
 
+    from mage_platform.orchestration.dashboard_route import serve_dashboard_charts
     from mage_platform.orchestration.guard import install_guards
     from mage_platform.orchestration.run_claim import leave_claimed_runs_alone
     from mage_platform.orchestration.trigger_files import leave_trigger_files_alone
@@ -84,6 +85,7 @@ def _serve(project: Path, host: str, port: int) -> None:
     install_guards()
     leave_claimed_runs_alone()
     leave_trigger_files_alone()
+    serve_dashboard_charts()
     app(["start", str(project), "--host", host, "--port", str(port)], standalone_mode=False)
 
 

@@ -22,14 +22,16 @@ def project_environment(project: Path, environment: Mapping[str, str]) -> dict[s
         environment: What is set already; a setting of Mage's in it is kept.
 
     Returns:
-        The environment with which blocks can import `mage_platform` and `use_cases`, nothing is sent home,
-        and no browser opens.
+        The environment with which blocks can import `mage_platform` and `use_cases`, nothing is sent home, no
+        browser opens, and the dashboards of the UI are those of the project.
     """
     folders = [str(project), str(PACKAGE_ROOT), *environment.get("PYTHONPATH", "").split(os.pathsep)]
     defaults = {
         "SCHEDULER_TRIGGER_INTERVAL": SCHEDULER_INTERVAL_SECONDS,
         "DISABLE_AUTO_BROWSER_OPEN": "1",
         "GE_USAGE_STATS": "FALSE",
+        # Mage's own default lies among its data, where no commit reaches.
+        "MAGE_PRESENTERS_DIRECTORY": str(project / "dashboards"),
     }
     return {
         **defaults,

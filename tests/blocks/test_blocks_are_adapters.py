@@ -20,17 +20,19 @@ KINDS = {
     "data_exporters": "data_exporter",
     "custom": "custom",
 }
+CHARTS = sorted(path for path in (PROJECT / "charts").glob("*.py") if path.name != "__init__.py")
+DASHBOARDS = sorted((PROJECT / "dashboards").rglob("block_layout.yaml"))
 BLOCKS = sorted(path for folder in KINDS for path in (PROJECT / folder).glob("*.py") if path.name != "__init__.py")
 PIPELINES = sorted((PROJECT / "pipelines").glob("*/metadata.yaml"))
 
 
 def load_block(path: Path) -> Any:
     """The decorated function of a block file, with decorators that do nothing in place of Mage's."""
-    decorators = {kind: lambda function: function for kind in KINDS.values()}
+    decorators = {kind: lambda function: function for kind in (*KINDS.values(), "xy")}
     return runpy.run_path(str(path), init_globals=decorators)[path.stem]
 
 
-@pytest.mark.parametrize("path", BLOCKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*BLOCKS, *CHARTS], ids=lambda path: path.stem)
 def test_a_block_is_an_adapter_of_at_most_forty_lines(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
     tree = ast.parse(source)
@@ -38,7 +40,7 @@ def test_a_block_is_an_adapter_of_at_most_forty_lines(path: Path) -> None:
     assert [function.name for function in functions] == [path.stem]
     decorator = functions[0].decorator_list[0]
     assert isinstance(decorator, ast.Name)
-    assert decorator.id == KINDS[path.parent.name]
+    assert decorator.id == {**KINDS, "charts": "xy"}[path.parent.name]
     assert len(source.splitlines()) <= 40
     assert callable(load_block(path))
 
@@ -50,6 +52,20 @@ def test_every_block_belongs_to_a_pipeline_and_every_pipeline_names_existing_blo
         for block in yaml.safe_load(pipeline.read_text())["blocks"]:
             used.add(PROJECT / folders[block["type"]] / f"{block['uuid']}.py")
     assert used == set(BLOCKS)
+
+
+def test_every_chart_stands_on_the_dashboard_of_an_existing_pipeline_and_every_dashboard_names_existing_charts() -> (
+    None
+):
+    shown = set()
+    for dashboard in DASHBOARDS:
+        page = yaml.safe_load(dashboard.read_text())
+        pipeline = dashboard.relative_to(PROJECT / "dashboards").parts[1]
+        assert PROJECT / "pipelines" / pipeline / "metadata.yaml" in PIPELINES
+        assert {chart["data_source"]["pipeline_uuid"] for chart in page["blocks"].values()} == {pipeline}
+        assert {place["block_uuid"] for row in page["layout"] for place in row} == set(page["blocks"])
+        shown |= {PROJECT / "charts" / f"{name}.py" for name in page["blocks"]}
+    assert shown == set(CHARTS)
 
 
 @pytest.mark.parametrize("path", PIPELINES, ids=lambda path: path.parent.name)

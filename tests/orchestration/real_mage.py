@@ -12,11 +12,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mage_platform.orchestration.client import MageClient
 from mage_platform.orchestration.follow import MageAddress
+from mage_platform.orchestration.mage_session import MageSession
 from mage_platform.orchestration.process_family import MARK
 
 EMAIL = "owner@example.com"
@@ -120,6 +122,31 @@ def stop(server: Server) -> None:
     if server.process.poll() is None:
         os.killpg(server.process.pid, signal.SIGTERM)
     server.process.wait(timeout=10)
+
+
+def start_backfill(
+    session: MageSession,
+    pipeline: str,
+    start: str,
+    end: str,
+    interval_type: str,
+    interval_units: int,
+    *,
+    variables: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """Make and start a back-fill as the UI does; its runs, by interval."""
+    asked = {
+        "name": f"{start} to {end} by {interval_units} {interval_type}",
+        "start_datetime": start,
+        "end_datetime": end,
+        "interval_type": interval_type,
+        "interval_units": interval_units,
+        "variables": variables,
+    }
+    made = session.request("POST", f"/api/pipelines/{pipeline}/backfills", {"backfill": asked})["backfill"]
+    session.request("PUT", f"/api/backfills/{made['id']}", {"backfill": {"status": "initial"}})
+    found = session.request("GET", "/api/pipeline_runs", parameters={"backfill_id": str(made["id"])})
+    return sorted(found["pipeline_runs"], key=lambda run: str(run["execution_date"]))
 
 
 def is_running(process: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -14,11 +15,18 @@ import pytest
 
 from mage_platform.orchestration.client import MageClient
 from mage_platform.orchestration.follow import run_and_follow
+from mage_platform.orchestration.mage_session import PUBLIC_API_KEY, MageSession
 from mage_platform.orchestration.progress import BlockStatus, RunProgress, RunStatus, Trigger
 from mage_platform.orchestration.refusals import LoginRefused, PipelineNotFound, RunNotFound
-from tests.orchestration.real_mage import Server, is_running, server_command, wait_until
+from tests.orchestration.real_mage import Server, is_running, server_command, start_backfill, wait_until
 
 pytestmark = pytest.mark.integration
+
+
+def session_of(server: Server) -> contextlib.closing[MageSession]:
+    return contextlib.closing(
+        MageSession(server.mage.base_url, server.mage.email, server.mage.password, PUBLIC_API_KEY)
+    )
 
 
 def test_a_fan_out_runs_a_child_for_each_region_and_reports_every_step(server: Server, tmp_path: Path) -> None:
@@ -125,6 +133,47 @@ def test_an_api_trigger_is_made_once_and_its_token_stays_out_of_project_and_log(
     files = [each for each in server.mage.project.rglob("*") if each.is_file() and ".mage_data" not in each.parts]
     assert files
     assert not [each for each in [*files, server.log] if trigger[1].encode() in each.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "kind", "units", "windows"),
+    [
+        # the interval that begins at the end is included; February is shorter than the month before it
+        ("2023-01-01", "2023-02-01", "month", 1, [("2023-01-01", "2023-02-01"), ("2023-02-01", "2023-03-01")]),
+        ("2024-02-26", "2024-03-05", "week", 1, [("2024-02-26", "2024-03-04"), ("2024-03-04", "2024-03-11")]),
+        ("2024-05-01", "2024-05-01", "day", 2, [("2024-05-01", "2024-05-03")]),
+        ("2024-05-01", "2024-05-01", "custom", 86_400, [("2024-05-01", "2024-05-02")]),
+    ],
+    ids=["months", "weeks", "one interval", "seconds"],
+)
+def test_each_run_of_a_back_fill_has_its_interval_as_its_window(
+    server: Server, start: str, end: str, kind: str, units: int, windows: list[tuple[str, str]]
+) -> None:
+    with session_of(server) as session:
+        runs = start_backfill(
+            session, "clockwork", f"{start} 00:00:00", f"{end} 00:00:00", kind, units, variables={"kept": "as it is"}
+        )
+    found = [(run["variables"]["window_start"], run["variables"]["window_end"]) for run in runs]
+    assert found == [(f"{first}T00:00:00+00:00", f"{last}T00:00:00+00:00") for first, last in windows]
+    assert {run["variables"]["kept"] for run in runs} == {"as it is"}
+
+
+def test_a_run_outside_a_back_fill_gets_no_window(server: Server) -> None:
+    with server.client() as client, session_of(server) as session:
+        run = client.trigger("clockwork", {"use_case": "rides"})
+        variables = session.request("GET", f"/api/pipeline_runs/{run}")["pipeline_run"]["variables"]
+    assert variables["use_case"] == "rides"
+    assert not {"window_start", "window_end"} & set(variables)
+
+
+def test_a_chart_on_a_dashboard_gets_its_data(server: Server) -> None:
+    address = "/api/page_block_layouts/pipelines%2Fclockwork%2Fdashboard"
+    with session_of(server) as session:
+        layout = session.request("GET", address)["page_block_layout"]["layout"]
+        chart = session.request("GET", f"{address}/block_layout_items/weekdays")["block_layout_item"]
+    assert layout == [[{"block_uuid": "weekdays", "width": 1}]]
+    assert chart["error"] is None
+    assert (chart["data"]["x"], chart["data"]["y"]) == (["day", "place"], [["Monday", 1], ["Tuesday", 2]])
 
 
 def test_a_wrong_password_is_said_to_be_the_login(server: Server) -> None:

@@ -81,7 +81,7 @@ def trained(settings: Settings, ingested: dict[str, Any]) -> dict[str, Any]:
 
 def test_every_row_is_stored_or_in_quarantine(settings: Settings, ingested: dict[str, Any]) -> None:
     assert [block["block"] for block in ingested["blocks"]] == [
-        "load_source_rows", "validate_rows", "build_features", "export_features",
+        "load_source_rows", "validate_rows", "build_features", "export_features", "describe_features",
     ]  # fmt: skip
     with connect(settings) as connection:
         assert connection.execute("SELECT count(*) FROM platform.features").fetchone() == (1197,)
@@ -89,6 +89,20 @@ def test_every_row_is_stored_or_in_quarantine(settings: Settings, ingested: dict
     listed = json.loads(command(settings, "quarantine", "list", "--use-case", demo.NAME, "--json").stdout)
     assert listed["count"] == 3
     assert {reason["column"] for row in listed["rows"] for reason in row["reasons"]} == {"carrier", "rain_millimetres"}
+
+
+def test_an_ingest_leaves_the_statistics_of_its_window(settings: Settings, ingested: dict[str, Any]) -> None:
+    described = json.loads(command(settings, "features", "describe", demo.NAME, "--stored", "--json").stdout)
+    assert {each["feature"]: each["statistics"]["count"] for each in described} == dict.fromkeys(
+        ("hour", "carrier", "rain_millimetres", "is_weekend"), 1197
+    )
+    with connect(settings) as connection:
+        counted = connection.execute(
+            "SELECT region, vectors, labels FROM platform.described_windows ORDER BY region NULLS FIRST"
+        ).fetchall()
+    refused = {"Bern": 1, "Genève": 1, "Zürich": 1}  # rows 10, 500 and 900 of 400 a city
+    each_city = [(city, 400 - refused[city], 400 - refused[city]) for city in sorted(demo.CITIES)]
+    assert counted == [(None, 1197, 1197), *each_city]
 
 
 def test_the_fan_out_trains_small_regions_in_children_side_by_side(trained: dict[str, Any]) -> None:

@@ -43,3 +43,13 @@ def test_an_empty_variable_counts_as_left_out() -> None:
     variables = PipelineVariables.from_settings({"use_case": "rides", "window_end": "", "source_file": ""})
     assert (variables.window_end, variables.source_file) == (None, None)
     assert PipelineVariables.from_mage({"use_case": "rides", "source_file": "a.csv"}).source_file == Path("a.csv")
+
+
+@pytest.mark.parametrize(("given", "means"), [("true", True), ("false", False), ("", False), (True, True)])
+def test_bulk_is_a_truth_value(given: object, means: bool) -> None:
+    assert PipelineVariables.from_mage({"use_case": "rides", "bulk": given}).bulk is means
+
+
+def test_bulk_that_is_no_truth_value_is_refused_by_name() -> None:
+    with pytest.raises(ContractViolated, match="bulk='much'.*valid boolean"):
+        PipelineVariables.from_settings({"use_case": "rides", "bulk": "much"})
