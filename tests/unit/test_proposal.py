@@ -196,7 +196,9 @@ def test_labels_known_later_move_the_end_of_the_test_part() -> None:
     assert proposed(table, event_time="at").window["test_until"] == datetime(2024, 2, 17, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("name", ["größe (m²)", "load %", "select", "yes", "a: b", "it's \"so\"", "#1", "日本", "%(start)s"])
+@pytest.mark.parametrize(
+    "name", ["größe (m²)", "load %", "select", "yes", "a: b", 'it\'s "so"', "#1", "日本", "%(start)s"]
+)
 def test_any_name_of_a_column_comes_back_from_the_yaml(name: str) -> None:
     table = hours().rename(columns={"amount": name})
     table[f"{name} 2"] = np.resize([f"{name}, x", "no", "3", "y"], 1_000)
