@@ -24,7 +24,7 @@ BATCH_SCORER = Path(__file__).parent / "java" / "batch_scorer.jar"
 SLOT_ROWS = 256
 
 Score = Sequence[float]
-"""One prediction: index of the predicted class, then the probability of each class; or the predicted number alone."""
+"""One prediction: index of the predicted class, then the probability of each class; or the predicted number first."""
 
 _loaders: dict[str, Any] = {}
 _lock = threading.Lock()

@@ -31,11 +31,9 @@ def outcome_of(mojo: Mojo) -> Outcome:
     """The outcome of a model by what its MOJO predicts.
 
     Raises:
-        ContractViolated: It predicts neither classes nor a number.
+        ContractViolated: It has other classes than probabilities.
     """
     if mojo.labels is None:
-        if mojo.prediction_width != 1:
-            raise ContractViolated(f"the MOJO answers {mojo.prediction_width} numbers for each row, not one")
         return NumberOutcome()
     if mojo.prediction_width != len(mojo.labels) + 1:
         raise ContractViolated(f"the MOJO answers {mojo.prediction_width} numbers for the classes {mojo.labels}")
@@ -91,7 +89,7 @@ class NumberOutcome:
 
     def text(self, score: Score) -> str:
         """See `Outcome`."""
-        (number,) = score
+        number = score[0]  # genmodel leaves room for a second one, which means nothing
         if not math.isfinite(number):
             raise _no_prediction(score)
         return f'"prediction":{number!r},"probabilities":null'
