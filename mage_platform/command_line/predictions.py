@@ -40,7 +40,7 @@ def predict(use_case: str, region: str, entity_id: str, features: str | None, as
         return
     model = answer["model"]
     shares = ", ".join(f"{label}: {share:.4f}" for label, share in (answer.get("probabilities") or {}).items())
-    click.echo(f"prediction {answer['prediction']}  ({shares})")
+    click.echo(f"prediction {answer['prediction']}" + (f"  ({shares})" if shares else ""))
     click.echo(f"by {model['use_case']}/{model['region']} version {model['version']} ({model['algorithm']})")
 
 

@@ -110,15 +110,15 @@ def labels(use_case: UseCase, rows: pd.DataFrame) -> pd.Series[Any]:
         _refuse_labels(use_case, target, wrong, "is no finite number, as a regression needs")
         return numbers
     if kind == "multiclass":
-        whole = target.astype("Int64") if pd.api.types.is_float_dtype(target) and _all_whole(target) else target
-        text = whole.astype(object).where(target.notna(), None).map(str, na_action="ignore")
+        text = _names(target)
         _refuse_labels(use_case, target, text.str.contains("\x00", regex=False, na=False), "holds a NUL character")
         return text
     if use_case.target.positive is not None:
-        positive = target.map(str, na_action="ignore") == str(use_case.target.positive)
-        others = target[target.notna() & ~positive].map(str).unique()
+        names = _names(target)
+        positive = names == str(use_case.target.positive)
+        others = names[target.notna() & ~positive].unique()
         if len(others) > 1:
-            wrong = target.notna() & ~positive & (target.map(str, na_action="ignore") != others[0])
+            wrong = target.notna() & ~positive & (names != others[0])
             _refuse_labels(
                 use_case, target, wrong, f"is a third class beside {use_case.target.positive!r} and {others[0]!r}"
             )
@@ -127,6 +127,12 @@ def labels(use_case: UseCase, rows: pd.DataFrame) -> pd.Series[Any]:
     wrong = target.notna() & ~numbers.isin([0, 1])
     _refuse_labels(use_case, target, wrong, "is neither 0 nor 1; name the value that counts as 1 in target.positive")
     return numbers.astype("Int8")
+
+
+def _names(target: pd.Series[Any]) -> pd.Series[Any]:
+    """Classes by name; 2.0 is 2, because integers with gaps come as floats."""
+    whole = target.astype("Int64") if pd.api.types.is_float_dtype(target) and _all_whole(target) else target
+    return whole.astype(object).where(target.notna(), None).map(str, na_action="ignore")
 
 
 def _all_whole(column: pd.Series[Any]) -> bool:

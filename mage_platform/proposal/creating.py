@@ -78,8 +78,14 @@ def create(settings: Settings, proposal: Proposal, *, file: Path | None, query: 
         if query is not None:
             (folder / QUERY_FILE).write_text(query.strip() + "\n", encoding="utf-8")
         staged = settings.model_copy(update={"use_cases_folder": Path(staging)})
-        use_case = load_use_case(staged, proposal.name)
-        vectors, refused = try_rows(staged, use_case, load_rows(staged, use_case, limit=LOOKED_AT))
+        try:
+            use_case = load_use_case(staged, proposal.name)
+            vectors, refused = try_rows(staged, use_case, load_rows(staged, use_case, limit=LOOKED_AT))
+        except ContractViolated as error:
+            why = str(error).replace(f"{staging}/", "")
+            raise UseCaseInvalid(
+                f"the proposal does not fit the table, and nothing was written: {why}", field=error.field
+            ) from error
         newest = _newest(proposal, vectors)
         place = settings.use_cases_folder / proposal.name
         try:

@@ -13,7 +13,6 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 from adbc_driver_manager import Error as DriverError
-from adbc_driver_manager import OperationalError
 from psycopg import conninfo, sql
 
 from mage_platform.errors import DatabaseUnavailable, SettingsInvalid, SourceInvalid
@@ -77,9 +76,9 @@ def read_text(
             cursor.execute(query)
             table = _read(cursor.fetch_record_batch(), limit)
             server.rollback()
-    except OperationalError as error:
-        raise DatabaseUnavailable(f"{name} runs on {shown}, which does not answer: {_cause(error)}") from None
-    except DriverError as error:
+    except (DriverError, pa.ArrowException, OSError) as error:  # what goes wrong amid the batches is an OSError
+        if "ERROR:" not in str(error):
+            raise DatabaseUnavailable(f"{name} runs on {shown}, which does not answer: {_cause(error)}") from None
         raise SourceInvalid(f"{name}: PostgreSQL ({shown}) refused it: {_cause(error)}", field="source.query") from None
     return _as_frame(table, name)
 

@@ -84,6 +84,14 @@ class Declaration:
         line, node = _deepest(self._tree, location)
         return node.value if isinstance(node, yaml.ScalarNode) and node.style is None and line else None
 
+    def key_at(self, location: Location) -> str | None:
+        """The key of a mapping as it is written, by its place in the mapping."""
+        _, node = _deepest(self._tree, location[:-1])
+        place = location[-1]
+        if isinstance(node, yaml.MappingNode) and isinstance(place, int) and place < len(node.value):
+            return str(node.value[place][0].value)
+        return None
+
     def _unreadable(self, error: yaml.YAMLError) -> Mistake:
         mark = getattr(error, "problem_mark", None)
         problem = " ".join(str(getattr(error, "problem", None) or error).split())

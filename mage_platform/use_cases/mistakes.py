@@ -67,7 +67,7 @@ def _told(declaration: Declaration, mistake: Any) -> tuple[Location, str]:
             return (*location, *reason.at), str(reason)
         return location, f"{value!r} {reason}" if not isinstance(value, (dict, list)) else str(reason)
     if location[-1:] == ("[key]",):
-        written = declaration.text_of(location[:-1])
+        written = declaration.key_at(location[:-1])
         return location[:-1], f"the key is read as {value!r}, no text: put it in quotes{_as_written(written, value)}"
     if location[:2] == ("target", "positive"):
         return location[:2], f"{value!r} is no class: write a text, a whole number, true or false"

@@ -91,7 +91,8 @@ def fault(rule: Rule) -> tuple[str | None, str] | None:
     name, arguments = next(iter(rule.items()))
     known = sorted(list_registered_expectation_implementations())
     if name not in known:
-        nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        by_words = {" ".join(sorted(each.split("_"))): each for each in known}  # their order is easily confused
+        nearest = by_words[get_close_matches(" ".join(sorted(name.split("_"))), by_words, n=1, cutoff=0.0)[0]]
         return None, f"great-expectations 0.18 knows no {name}: did you mean {nearest}?"
     expectation = get_expectation_impl(name)
     names = [

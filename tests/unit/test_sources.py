@@ -67,3 +67,61 @@ def test_a_missing_or_strange_file_is_named(settings: Settings, use_case: UseCas
     (tmp_path / "rides.xlsx").write_text("x")
     with pytest.raises(SourceInvalid, match="only .parquet and .csv"):
         load_rows(settings, use_case, file=tmp_path / "rides.xlsx")
+
+
+def in_zone(settings: Settings, zone: str | None) -> UseCase:
+    line = "  file: rides.csv\n" + (f"  time_zone: {zone}\n" if zone else "")
+    text = demo.DECLARATION.replace("  function: source:load_rows\n  history_days: 1\n", line)
+    (settings.use_cases_folder / demo.NAME / "use_case.yaml").write_text(text, encoding="utf-8")
+    return load_use_case(settings, demo.NAME)
+
+
+def test_times_without_a_zone_are_meant_in_the_declared_one(settings: Settings) -> None:
+    rows = demo.ride_rows().iloc[:6].astype({"booked_at": str, "arrived_at": str})
+    rows["booked_at"] = [
+        "2024-01-15 12:00:00",  # winter, one hour ahead
+        "2024-07-15T12:00:00",  # summer, two hours ahead
+        "2024-07-15T12:00:00+09:00",  # carries its own
+        "2024-07-15",  # midnight there
+        "2024-03-31 02:30:00",  # skipped by the clocks: read with standard time, as PostgreSQL does
+        "2024-10-27 02:30:00",  # comes twice: the later one
+    ]
+    rows.to_csv(settings.use_cases_folder / demo.NAME / "rides.csv", index=False)
+    use_case = in_zone(settings, "Europe/Zurich")
+    assert [f"{moment:%Y-%m-%d %H:%M}" for moment in load_rows(settings, use_case)["booked_at"]] == [
+        "2024-01-15 11:00", "2024-07-15 10:00", "2024-07-15 03:00", "2024-07-14 22:00", "2024-03-31 01:30",
+        "2024-10-27 01:30",
+    ]  # fmt: skip
+    assert len(load_rows(settings, use_case, end=datetime(2024, 2, 1, tzinfo=UTC))) == 1
+
+
+def test_naive_times_of_a_parquet_file_are_refused_without_a_zone_and_read_with_one(settings: Settings) -> None:
+    rows = demo.ride_rows()
+    instants = rows["booked_at"].tolist()
+    for column in ("booked_at", "arrived_at"):
+        rows[column] = rows[column].dt.tz_convert("America/New_York").dt.tz_localize(None)
+    path = settings.use_cases_folder / "local.parquet"
+    rows.to_parquet(path)
+    with pytest.raises(SourceInvalid, match=r"a time without a time zone: write it as .* source\.time_zone"):
+        load_rows(settings, in_zone(settings, None), file=path)
+    read = load_rows(settings, in_zone(settings, "America/New_York"), file=path)
+    skipped = datetime(2024, 3, 10, 7, tzinfo=UTC)  # that hour has no local time of its own in New York
+    assert [each for each in read["booked_at"].tolist() if each.date() != skipped.date()] == [
+        each for each in instants if each.date() != skipped.date()
+    ]
+
+
+def test_what_is_no_time_is_named_with_its_row(settings: Settings) -> None:
+    rows = demo.ride_rows().astype({"booked_at": str})
+    rows.loc[7, "booked_at"] = "31.01.2024"
+    rows.to_csv(settings.use_cases_folder / demo.NAME / "rides.csv", index=False)
+    with pytest.raises(SourceInvalid, match=r"booked_at holds '31\.01\.2024' \(row 7\), which is not a time"):
+        load_rows(settings, in_zone(settings, "UTC"))
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_a_limit_reads_the_first_rows(settings: Settings, use_case: UseCase, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"rides{suffix}"
+    rows = demo.ride_rows()
+    rows.to_csv(path, index=False) if suffix == ".csv" else rows.to_parquet(path)
+    assert load_rows(settings, use_case, file=path, limit=7)["ride"].tolist() == rows["ride"].tolist()[:7]

@@ -92,3 +92,49 @@ def test_code_that_cannot_be_imported_is_explained(settings: Settings) -> None:
     use_case = load_use_case(settings, demo.NAME)
     with pytest.raises(UseCaseInvalid, match="ModuleNotFoundError: No module named 'nonexistent_module'"):
         use_case_function(settings, use_case, "features:build_features")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "message"),
+    [
+        ("  history_days: 1", "\thistory_days: 1", 5, "indented by a tab character"),
+        ("  function: source:load_rows", "   function: source:load_rows", 5, "'history_days: 1' is indented by 2"),
+        ("region: city", "  region: city", 8, "'region: city' is indented by 2"),
+        ("region: city", "region:city", 8, "is no `key: value`: write a colon and a space"),
+        ("region: city", "region: city: Bern", 8, "holds a second colon: put the value in quotes"),
+        ("region: city", "region: %city", 8, "in quotes"),
+        ("region: city", "region: 'city", 8, "lacks its closing quotation mark"),
+        ("entity: {key: [ride]}", "entity: {key: [ride}", 6, "lacks its closing `]`"),
+        ("entity: {key: [ride]}", "entity: {key: ride}", 6, r"no list: write it in brackets, `key: \[ride\]`"),
+        ("region: city", "region: city\nregion: town", 9, "stands twice, on lines 8 and 9: keep one"),
+        ("region: city", "region: city\nknown_at: x", 9, "`known_at` stands below `target`: move it there"),
+        ("seed: 7", "seed: 7\n  region: city", 30, "`region` stands at the top level, without indentation"),
+        ("    hour: {type", "    no: {type", 13, "the key is read as False, no text: put it in quotes, 'no'"),
+        ("type: integer, minimum: 0", "type: int, minimum: 0", 13, "'int' is none of .*: did you mean integer"),
+        ("minimum: 0, maximum: 23", "minimum: 30, maximum: 23", 13, "minimum 30 is above maximum 23"),
+        ("maximum_bad_share: 0.2", "maximum_bad_share: 20%", 18, "'20%' is no valid number: write 0.2"),
+        ("title: Late rides\n", "", 1, "title: is missing: write `title: Late arrivals`"),
+        ("train_until: 2024-05-01T", "train_until: 2024-13-01T", 25, "'2024-13-01T00:00:00Z' is no time"),
+        ("train_until: 2024-05-01T00:00:00Z", "train_until: 2024-05-01", 25, "write 2024-05-01T00:00:00Z"),
+        ("[GBM, GLM]", "[GBM, LGBM]", 31, "'LGBM' is none of .*: did you mean GBM"),
+        ("  function: source:load_rows", "  function: source:load_rows\n  file: a.csv", 5, "these are function, file"),
+        ("  function: source:load_rows", "  query: a.sql\n  time_zone: CEST", 5, "'CEST' is no time zone"),
+        ("metric: auc", "metric: rmse", 34, "a binary target has auc, log_loss"),
+        ("naive_baseline: [carrier]", "naive_baseline: [carier]", 33, "the nearest feature is 'carrier'"),
+    ],
+)
+def test_each_mistake_names_its_line_its_value_and_the_cure(
+    settings: Settings, old: str, new: str, line: int, message: str
+) -> None:
+    _rewrite(settings, old, new)
+    with pytest.raises(UseCaseInvalid, match=rf"use_case\.yaml:{line}: .*{message}"):
+        load_use_case(settings, demo.NAME)
+
+
+def test_several_mistakes_are_told_at_once_in_the_order_of_the_file(settings: Settings) -> None:
+    path = settings.use_cases_folder / demo.NAME / "use_case.yaml"
+    text = demo.DECLARATION.replace("seed: 7", "seed: x").replace("region: city", "region: 3")
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UseCaseInvalid) as caught:
+        load_use_case(settings, demo.NAME)
+    assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["8", "29"]
