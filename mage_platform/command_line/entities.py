@@ -36,9 +36,7 @@ def get(entity_id: str, as_of: str | None, as_json: bool) -> None:
     click.echo(f"{stored.use_case}/{stored.region}  {stored.vector.entity_id}  {stored.vector.event_time.isoformat()}")
     if stored.label is not None:
         click.echo(f"label {stored.label}, known since {stored.known_at}")
-    values = [
-        [escape(name), None if value is None else escape(str(value))] for name, value in stored.vector.features.items()
-    ]
+    values = [[name, value] for name, value in stored.vector.features.items()]
     print_table(["feature", "value"], values, empty="no features")
 
 

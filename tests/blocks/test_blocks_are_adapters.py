@@ -113,4 +113,4 @@ def test_the_child_hands_back_a_reason_when_the_database_is_gone(
     (failed,) = BatchOutcome.model_validate(outcome).candidates
     assert isinstance(failed, FailedCandidate)
     assert failed.plan == plan
-    assert "flight_delays/JFK" in failed.reason
+    assert "PostgreSQL at 127.0.0.1:1" in failed.reason
