@@ -203,7 +203,7 @@ def _region(
         return roles.region_fault(table[answer])
 
     answer = questions.answer(
-        "--region", "which column splits the models, one for each of its values (none: one for all)?", given=given.region,
+        "--region", "which column splits the models, one for each value (none: one for all)?", given=given.region,
         choices=(), proposed=found[0] if found else NONE, sure=not questions.terminal, check=fault,
     )  # fmt: skip
     return None if answer == NONE else answer
