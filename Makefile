@@ -5,8 +5,8 @@ VENV = .venv/bin
 MAKEFLAGS += --no-print-directory
 
 # One line a command and no shell in between: Ctrl-C and kill reach the program, which then stops everything in order.
-.PHONY: help run test check lock clean reset bench bench-embeddings bench-feast bench-features bench-serving \
-	bench-training
+.PHONY: help run test check lock clean reset
+.PHONY: bench bench-embeddings bench-feast bench-features bench-serving bench-training
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
