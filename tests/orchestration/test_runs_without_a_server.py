@@ -57,5 +57,5 @@ def test_ctrl_c_cancels_the_run_and_ends_what_its_block_started(
 
 
 def test_an_unknown_pipeline_is_named_along_with_the_known_ones(mage_without_server: MageAddress) -> None:
-    with pytest.raises(PipelineNotFound, match=r"no pipeline 'nowhere'.*clockwork, fan_out, killed"):
+    with pytest.raises(PipelineNotFound, match=r"no pipeline 'nowhere'.*clockwork, fan_out, interrupted, killed"):
         run_and_follow(mage_without_server, "nowhere", {}, lambda progress: None)
