@@ -91,6 +91,18 @@ class Trained:
         return tuple(self.leader._model_json["output"]["domains"][-1] or ())
 
 
+def _rank(by: str) -> Callable[[dict[Any, Any]], tuple[Any, ...]]:
+    """Order of the leaderboard: AutoML leaves it to chance which of two equally good models leads, here the simpler."""
+    sign = -1 if by in ("AUC", "AUCPR") else 1
+
+    def key(record: dict[Any, Any]) -> tuple[Any, ...]:
+        algorithm, name = str(record["algo"]), str(record["model_id"])
+        number = int(re.sub(r"_AutoML_.*", "", name).rpartition("_")[2]) if "_AutoML_" in name else 0
+        return sign * float(record[by.lower()]), algorithm == "StackedEnsemble", algorithm, number, name
+
+    return key
+
+
 class RegionOverran(Exception):
     """A branch did not end within its budget; the sentence is the reason in the report."""
 
@@ -169,12 +181,11 @@ class Branch:
         self._models += [str(model) for model in board["model_id"]]
         if automl.leader is None:
             raise RuntimeError("AutoML ended without any model; the H2O log says why")
-        records = board.to_dict(orient="records")
+        records = sorted(board.to_dict(orient="records"), key=_rank(by))
         rows = [self._leaderboard_row(record) for record in records]
         tree = next((str(each["model_id"]) for each in records if str(each["algo"]).lower() in TREES), None)
-        return Trained(
-            automl.leader, rows[0].algorithm, rows, h2o.get_model(tree) if tree else None, time.monotonic() - clock
-        )
+        leader = h2o.get_model(str(records[0]["model_id"]))
+        return Trained(leader, rows[0].algorithm, rows, h2o.get_model(tree) if tree else None, time.monotonic() - clock)
 
     def _leaderboard_row(self, record: dict[Any, Any]) -> LeaderboardRow:
         return LeaderboardRow(
