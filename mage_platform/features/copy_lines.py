@@ -60,7 +60,9 @@ def in_key_order(vectors: pd.DataFrame) -> pd.DataFrame:
 
 def _parts(vectors: pd.DataFrame) -> Iterator[pd.DataFrame]:
     texts = [name for name in vectors if vectors[name].dtype == object and name != ENTITY_ID]
-    longest = sum(max((len(text) for text in vectors[name].unique() if text is not None), default=0) for name in texts)
+    longest = sum(
+        max((len(text) for text in vectors[name].unique() if isinstance(text, str)), default=0) for name in texts
+    )
     line = longest * _LONGEST_ESCAPE + sum(len(str(name)) + _LONGEST_OTHER_VALUE for name in vectors)
     rows = max(1, min(ROWS_A_WRITE, BYTES_A_WRITE // line))
     for first in range(0, len(vectors), rows):

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from mage_platform.contracts import POOLED, InputSchema, TrainingWindow, UseCase
 from mage_platform.database import Queries
 from mage_platform.database.connections import Connection
-from mage_platform.errors import FeaturesInvalid
+from mage_platform.errors import DatabaseUnavailable, FeaturesInvalid
 from mage_platform.features.training_read import Batch, Span, read_span, row_schema
 from mage_platform.features.vectors import ENTITY_ID, EVENT_TIME, REGION
 from mage_platform.settings import Settings
@@ -90,6 +90,8 @@ def training_batches(
             yield from _split(batch, window)
     except psycopg.DataError as error:
         raise _misfit(use_case, error) from error
+    except DatabaseUnavailable as error:
+        raise DatabaseUnavailable(f"reading the training rows of {use_case}/{region} failed: {error}") from error
 
 
 def training_files(
