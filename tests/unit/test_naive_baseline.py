@@ -37,3 +37,22 @@ def test_of_several_classes_it_is_the_smoothed_rate_of_each() -> None:
 
 def test_without_columns_it_is_the_overall_rate() -> None:
     assert naive_predictions("binary", np.array([1.0, 0, 0, 0]), 2, TRAIN, TEST, []).tolist() == [0.25] * 3
+
+
+def test_groups_of_several_columns_with_gaps_are_those_of_counting_by_hand() -> None:
+    """Against a dictionary of sums, on rows with missing values and levels that only one side has."""
+    random = np.random.default_rng(2)
+
+    def rows(count: int, levels: list[str | None]) -> pa.Table:
+        return pa.table({name: random.choice(np.array(levels, dtype=object), count).tolist() for name in "ab"})
+
+    train, test = rows(400, ["x", "y", None]), rows(100, ["x", "z", None])
+    labels = random.integers(0, 2, 400).astype(float)
+    overall, sums, counts = labels.mean(), dict[object, float](), dict[object, int]()
+    for key, label in zip(zip(*(train[name].to_pylist() for name in "ab"), strict=True), labels, strict=True):
+        sums[key], counts[key] = sums.get(key, 0.0) + label, counts.get(key, 0) + 1
+    expected = [
+        (sums.get(key, 0.0) + WEIGHT * overall) / (counts.get(key, 0) + WEIGHT)
+        for key in zip(*(test[name].to_pylist() for name in "ab"), strict=True)
+    ]
+    assert naive_predictions("binary", labels, 2, train, test, ["a", "b"]) == pytest.approx(expected)
