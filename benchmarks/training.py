@@ -23,8 +23,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -184,13 +186,15 @@ def main() -> None:
     asked = parser.parse_args()
     counts = [int(each) for each in asked.regions.split(",")]
     lines = []
-    with running(load_settings(), ("postgres", "pgbouncer", "h2o"), migrate=True) as settings:
-        folder = settings.state_folder / "bench"
-        if asked.only != "growth":
-            lines.append(bench_flights(settings, folder))
-        if asked.only != "flights":
-            small = settings.model_copy(update={"use_cases_folder": folder / "use_cases"})
-            lines += [bench_growth(small, count, folder) for count in counts]
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        shutil.copytree(PROJECT / "use_cases" / "flight_delays", folder / "use_cases" / "flight_delays")
+        wanted = load_settings(state_folder=folder / "state", use_cases_folder=folder / "use_cases")
+        with running(wanted, ("postgres", "pgbouncer", "h2o"), migrate=True) as settings:
+            if asked.only != "growth":
+                lines.append(bench_flights(settings, folder))
+            if asked.only != "flights":
+                lines += [bench_growth(settings, count, folder) for count in counts]
     print(as_table(lines))
 
 
