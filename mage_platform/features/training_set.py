@@ -91,7 +91,7 @@ def training_batches(
     except psycopg.DataError as error:
         raise _misfit(use_case, error) from error
     except DatabaseUnavailable as error:
-        raise DatabaseUnavailable(f"reading the training rows of {use_case}/{region} failed: {error}") from error
+        raise DatabaseUnavailable(f"reading the training rows of {use_case.name}/{region} failed: {error}") from error
 
 
 def training_files(
