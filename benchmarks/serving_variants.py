@@ -31,6 +31,7 @@ from mage_platform.registry import sha256_of
 from mage_platform.settings import load_settings
 from serving import front_door
 from serving.app import Sidecar, create_app
+from serving.calls import Call
 from serving.jvm import Mojo
 from serving.log_forwarding import forward
 
@@ -113,9 +114,11 @@ def serve(folder: Path, cache: str, file_descriptor: int) -> None:
     _add_constants(sidecar)
     _add_plain_executor(sidecar, source, settings.sidecar.inference_threads)
 
+    door, route = front_door.FrontDoor(), front_door.Route("/bench/door", _prepared)
+
     async def below_fastapi(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"] == "/bench/door":
-            await front_door.respond(scope, receive, send, _prepared)
+            await door.respond(scope, receive, send, route)
         else:
             await sidecar(scope, receive, send)
 
@@ -132,7 +135,7 @@ def serve(folder: Path, cache: str, file_descriptor: int) -> None:
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=file_descriptor)])
 
 
-async def _prepared(body: bytes) -> bytes:
+async def _prepared(body: bytes, call: Call) -> bytes:
     return PREPARED
 
 

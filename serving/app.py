@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,7 +24,7 @@ from serving import jvm
 from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, summary
 from serving.cache import Cache, connect
 from serving.documentation import add_documentation, request_body
-from serving.front_door import respond
+from serving.front_door import FrontDoor, Route
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
@@ -43,14 +43,18 @@ SWITCH_INTERVAL_SECONDS = 0.0005
 class Sidecar(FastAPI):
     """FastAPI with a shorter way in for predictions."""
 
-    predictions: Predictions
+    door: FrontDoor
+    short_ways: Mapping[str, Route]
+    """By path; of the method POST."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
-        if scope["type"] == "http" and scope["path"] == PREDICT and scope["method"] == "POST":
-            await respond(scope, receive, send, self.predictions.answer)
-        else:
+        if scope["type"] != "http":
             await super().__call__(scope, receive, send)
+        elif scope["method"] == "POST" and (route := self.short_ways.get(scope["path"])) is not None:
+            await self.door.respond(scope, receive, send, route)
+        else:
+            await self.door.pass_on(scope, receive, send, super().__call__)
 
 
 def create_app(settings: Settings, source: ChampionSource | None = None) -> Sidecar:
@@ -74,7 +78,8 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         cache = Cache(connect(settings))
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
-        app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
+        predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
+        app.short_ways = {PREDICT: Route(PREDICT, predictions.answer)}
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.
         gc.freeze()
@@ -95,6 +100,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         redoc_url=None,
         redirect_slashes=False,  # an address that is wrong by a slash is a problem like any other
     )
+    app.door, app.short_ways = FrontDoor(), {}
     _add_prediction(app)
     _add_models(app, repository)
     add_reports(app, settings, repository)
@@ -116,18 +122,18 @@ def _add_prediction(app: Sidecar) -> None:
     async def predict(request: Request) -> Response:
         """By `features`, or by the entity's newest stored vector when they are left out."""
         # For the document, and for requests whose path has a prefix; all others are answered in Sidecar.__call__.
-        return _Prediction(app.predictions)
+        return _ShortWay(app, PREDICT)
 
 
-class _Prediction(Response):
-    """Hands the request to the same short way."""
+class _ShortWay(Response):
+    """Hands the request to the short way."""
 
-    def __init__(self, predictions: Predictions) -> None:
+    def __init__(self, app: Sidecar, path: str) -> None:
         super().__init__()
-        self._predictions = predictions
+        self._app, self._path = app, path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await respond(scope, receive, send, self._predictions.answer)
+        await self._app.door.respond(scope, receive, send, self._app.short_ways[self._path])
 
 
 def _add_models(app: FastAPI, repository: Repository) -> None:
@@ -166,7 +172,8 @@ def _add_health(app: FastAPI, repository: Repository) -> None:
 def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(PlatformError)
     async def platform_error(request: Request, error: PlatformError) -> Response:
-        return _problem(*problem_of(error))
+        status, _, body = problem_of(error)
+        return _problem(status, body)
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
@@ -179,7 +186,8 @@ def _add_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unexpected(request: Request, error: Exception) -> Response:
-        return _problem(*problem_of(error))
+        status, _, body = problem_of(error)
+        return _problem(status, body)
 
 
 def _problem(status: int, body: bytes, headers: dict[str, Any] | None = None) -> Response:

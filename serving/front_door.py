@@ -1,4 +1,4 @@
-"""The request path of a prediction below the framework: the body is read once as bytes and answered as bytes.
+"""The request path below the framework: the body is read once as bytes and answered as bytes.
 
 FastAPI's own work for a request (dependency resolution, exit stacks, response models) costs several times what a
 prediction does, and a prediction needs none of it.
@@ -6,98 +6,217 @@ prediction does, and a prediction needs none of it.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
 from starlette.types import Message, Receive, Scope, Send
 
+from serving.calls import JSON, Call, Guard, Header, Observer, request_id
 from serving.encoding import Fault
 from serving.patience import Patience
 from serving.problems import MEDIA_TYPE, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
 
-MAXIMUM_BODY_BYTES = 1 << 20
+_PROBLEM = MEDIA_TYPE.encode()
 PATIENCE = Patience(30.0)
 """With bodies that do not arrive; a client that stops in the middle would else be waited for without end."""
-Answer = Callable[[bytes], Awaitable[bytes]]
-
-_JSON = (b"content-type", b"application/json")
-_PROBLEM = (b"content-type", MEDIA_TYPE.encode())
+Answer = Callable[[bytes, Call], Awaitable[bytes]]
+"""Gives the answer's body; its kind, when it is not JSON, by `Call.media_type`."""
+Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class ClientGone(Exception):  # not an error: nobody is left to be answered
     """The client closed the connection before it had sent its whole body."""
 
 
-async def read_body(scope: Scope, receive: Receive) -> bytes:
+def _require_json(content_type: bytes) -> None:
+    if content_type == JSON:
+        return
+    kind = content_type.partition(b";")[0].strip().lower()
+    if kind != JSON and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
+        raise not_accepted("content-type", "must be application/json", content_type)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A request that is answered by the short way.
+
+    Args:
+        path: Its path.
+        answer: Makes the answer of the body.
+        maximum_body_bytes: Longer bodies are refused.
+        accept: Refuses a content type it does not read, by raising `BodyNotJson`.
+    """
+
+    path: str
+    answer: Answer
+    maximum_body_bytes: int = 1 << 20
+    accept: Callable[[bytes], None] = _require_json
+
+
+class FrontDoor:
+    """Where every request comes in.
+
+    Args:
+        guard: Decides who comes in; None lets everybody in.
+        observers: Keep account of what was answered.
+        headers: Sent with every answer.
+    """
+
+    def __init__(
+        self, guard: Guard | None = None, observers: Sequence[Observer] = (), headers: Sequence[Header] = ()
+    ) -> None:
+        self._guard = guard
+        self._observers = tuple(observers)
+        self._headers = tuple(headers)
+
+    async def respond(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
+        """Answer one request by the short way: with what the route makes of its body, or with a problem."""
+        call = Call(route.path, scope["headers"])
+        try:
+            length = self._look_at_headers(call, route)
+            if self._guard is not None:
+                self._guard.admit(call)
+            if length > route.maximum_body_bytes:
+                raise _too_large(route)
+            body = await _in_time(receive, route)
+            call.bytes_in = len(body)
+            payload = await route.answer(body, call)
+            call.status, headers = 200, []
+        except ClientGone:
+            return
+        except Exception as error:  # the edge: every error leaves as a problem
+            call.status, call.problem, payload = problem_of(error)
+            call.media_type, headers = _PROBLEM, headers_of(error, call.status)
+        call.bytes_out = len(payload)
+        start: Message = {
+            "type": "http.response.start",
+            "status": call.status,
+            "headers": [
+                (b"content-type", call.media_type),
+                (b"content-length", b"%d" % len(payload)),
+                (b"x-request-id", call.id.encode()),
+                *self._headers,
+                *headers,
+            ],
+        }
+        await send(start)
+        await send({"type": "http.response.body", "body": payload})
+        for observer in self._observers:
+            observer.answered(call)
+
+    async def pass_on(self, scope: Scope, receive: Receive, send: Send, application: Application) -> None:
+        """Hand a request to the framework, under the same guard and the same eyes."""
+        call = Call(scope["path"], scope["headers"])
+        call.rows = 0
+        for name, value in scope["headers"]:
+            if name == b"x-request-id":
+                call.id = request_id(value)
+        call.id = call.id or request_id(None)
+
+        async def noted(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                call.status = message["status"]
+                own = [(b"x-request-id", call.id.encode()), *self._headers]
+                message = {**message, "headers": [*message["headers"], *own]}
+            else:
+                call.bytes_out += len(message.get("body", b""))
+            await send(message)
+
+        try:
+            if self._guard is not None:
+                self._guard.admit(call)
+        except Exception as error:  # the edge, as above
+            call.status, call.problem, payload = problem_of(error)
+            headers = [(b"content-type", _PROBLEM), (b"content-length", b"%d" % len(payload))]
+            headers += headers_of(error, call.status)
+            await noted({"type": "http.response.start", "status": call.status, "headers": headers})
+            await noted({"type": "http.response.body", "body": payload})
+        else:
+            await application(scope, receive, noted)
+            route = scope.get("route")
+            # An address that nobody serves is anybody's word: it must not become a label of its own.
+            call.route = getattr(route, "path", "") or "unknown"
+        for observer in self._observers:
+            observer.answered(call)
+
+    def _look_at_headers(self, call: Call, route: Route) -> int:
+        """What a request says of itself before its body: its id, its kind, its length.
+
+        Returns:
+            The announced length in bytes; 0 where none is announced.
+
+        Raises:
+            BodyNotJson: The headers say that it is of another kind, or compressed.
+        """
+        length, asked = 0, None
+        wrong: BodyNotJson | None = None
+        for name, value in call.headers:
+            if name == b"content-length":
+                length = int(value)
+            elif name == b"content-type":
+                try:
+                    route.accept(value)
+                except BodyNotJson as error:
+                    wrong = error
+            elif name == b"content-encoding" and value != b"identity":
+                rule = "must be left out: the body is read as it is, not unpacked"
+                wrong = not_accepted("content-encoding", rule, value)
+            elif name == b"x-request-id":
+                asked = value
+        call.id = request_id(asked)
+        if wrong is not None:
+            raise wrong
+        return length
+
+
+async def _in_time(receive: Receive, route: Route) -> bytes:
     """The body of a request.
 
     Raises:
-        BodyNotJson: The headers say that it is of another kind, or compressed.
-        BodyTooLarge: It is longer than `MAXIMUM_BODY_BYTES`; the rest is not read.
+        BodyTooLarge: It is longer than the route reads; the rest is not read.
         BodyTooSlow: It did not come in time.
         ClientGone: It never came.
     """
-    for name, value in scope["headers"]:
-        if name == b"content-length":
-            if int(value) > MAXIMUM_BODY_BYTES:
-                raise _too_large()
-        elif name == b"content-type":
-            if value != b"application/json":
-                _require_json(value)
-        elif name == b"content-encoding" and value != b"identity":
-            raise _not_json("content-encoding", "must be left out: the body is read as it is, not unpacked", value)
     try:
-        return await PATIENCE.wait_for(_read(receive))
+        return await PATIENCE.wait_for(_read(receive, route))
     except TimeoutError:
         raise BodyTooSlow(f"the body did not arrive within {PATIENCE.seconds:.0f} seconds; send it again") from None
 
 
-async def _read(receive: Receive) -> bytes:
+async def _read(receive: Receive, route: Route) -> bytes:
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientGone
-    body: bytes = message.get("body", b"")
+    first: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        return first
+    parts, length = [first], len(first)
     while message.get("more_body", False):
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientGone
-        body += message.get("body", b"")
-        if len(body) > MAXIMUM_BODY_BYTES:
-            raise _too_large()
-    return body
+        parts.append(message.get("body", b""))
+        length += len(parts[-1])
+        if length > route.maximum_body_bytes:
+            raise _too_large(route)
+    return b"".join(parts)
 
 
-async def respond(scope: Scope, receive: Receive, send: Send, answer: Answer) -> None:
-    """Answer one request with JSON, or with a problem."""
-    status, kind, headers = 200, _JSON, []
-    try:
-        payload = await answer(await read_body(scope, receive))
-    except ClientGone:
-        return
-    except Exception as error:  # the edge: every error leaves as a problem
-        status, payload = problem_of(error)
-        kind = _PROBLEM
-        if status in (408, 413, 415):  # what is left of the body is not read
-            headers = [(b"connection", b"close")]
-        elif status == 503:
-            headers = [(b"retry-after", b"1")]
-    start: Message = {
-        "type": "http.response.start",
-        "status": status,
-        "headers": [kind, (b"content-length", b"%d" % len(payload)), *headers],
-    }
-    await send(start)
-    await send({"type": "http.response.body", "body": payload})
+def headers_of(error: Exception, status: int) -> list[Header]:
+    """Headers that belong to a problem."""
+    if status in (408, 413, 415):  # what is left of the body is not read
+        return [(b"connection", b"close")]
+    if status in (429, 503):
+        seconds = math.ceil(getattr(error, "retry_after_seconds", 1.0))
+        return [(b"retry-after", b"%d" % max(1, seconds))]
+    return []
 
 
-def _require_json(content_type: bytes) -> None:
-    kind = content_type.partition(b";")[0].strip().lower()
-    if kind != b"application/json" and not (kind.startswith(b"application/") and kind.endswith(b"+json")):
-        raise _not_json("content-type", "must be application/json", content_type)
-
-
-def _not_json(header: str, rule: str, value: bytes) -> BodyNotJson:
+def not_accepted(header: str, rule: str, value: bytes) -> BodyNotJson:
+    """The refusal of a body by what its headers say of it."""
     return BodyNotJson(Fault(header, rule, value.decode("latin-1")))
 
 
-def _too_large() -> BodyTooLarge:
-    return BodyTooLarge(f"the body is longer than {MAXIMUM_BODY_BYTES} bytes; send one prediction a request")
+def _too_large(route: Route) -> BodyTooLarge:
+    return BodyTooLarge(f"the body is longer than the {route.maximum_body_bytes} bytes that {route.path} reads")

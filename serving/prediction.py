@@ -16,6 +16,7 @@ from mage_platform.errors import PlatformError
 from mage_platform.settings import CachePolicy
 from serving.cache import Cache
 from serving.cache_policy import takes_part
+from serving.calls import Call
 from serving.encoding import Fault, VectorRefused
 from serving.jvm import Score
 from serving.models import ServedModel
@@ -55,11 +56,12 @@ class Predictions:
         self._policy: CachePolicy = policy
         self._under_way: dict[str, asyncio.Task[tuple[Score, bool]]] = {}
 
-    async def answer(self, body: bytes) -> bytes:
+    async def answer(self, body: bytes, call: Call) -> bytes:
         """Answer one request.
 
         Args:
             body: `PredictRequest` as JSON.
+            call: The request; what becomes known of it is noted there.
 
         Returns:
             `PredictResponse` as JSON.
@@ -71,16 +73,21 @@ class Predictions:
             request = _parse(body)
         except ValidationError as error:
             raise self._all_faults(error, body) from None
-        model = self.repository.model(request.use_case, request.region)
+        call.mark_parsed()
+        call.use_case, call.region = request.use_case, request.region
+        call.allow(request.use_case)
+        call.model = model = self.repository.model(request.use_case, request.region)
         if request.features is not None:
             row = model.row(request.features, request.region)
         else:
             row = await self._stored_row(model, request)
+        call.mark_encoded()
         if self._policy == "off":
             score, cached = await self._scorer.submit(model.lane, row), False
         else:
             score, cached = await self._look_aside(model, row)
-        fallback = model.version.region != request.region
+        call.mark_scored()
+        call.cached, call.fallback = cached, (fallback := model.version.region != request.region)
         return model.answer(request.entity_id, score, cached=cached, fallback=fallback)
 
     async def _stored_row(self, model: ServedModel, request: PredictRequest) -> bytes:

@@ -148,8 +148,8 @@ class Problem(BaseModel):
     errors: list[ProblemError] = []
 
 
-def problem_of(error: BaseException) -> tuple[int, bytes]:
-    """Status and body for an error.
+def problem_of(error: BaseException) -> tuple[int, str, bytes]:
+    """Status, slug and body for an error.
 
     Args:
         error: Anything that was raised. What is not a `PlatformError` is logged, and its text is not given away.
@@ -160,12 +160,12 @@ def problem_of(error: BaseException) -> tuple[int, bytes]:
     if not isinstance(error, PlatformError):
         log.error("request failed", instance=instance, exc_info=error)
         text = "The sidecar failed; its log has the cause under this instance"
-        return 500, _write(500, "internal-error", "The sidecar failed", text, instance, [])
+        return 500, "internal-error", _write(500, "internal-error", "The sidecar failed", text, instance, [])
     status, slug, title = next(line[1:] for line in TABLE if isinstance(error, line[0]))
     if status >= 500:
         log.warning("request not answered", instance=instance, reason=error.message)
     faults = getattr(error, "faults", None) or ([Fault(error.field, error.message)] if error.field is not None else [])
-    return status, _write(status, slug, title, error.message, instance, faults)
+    return status, slug, _write(status, slug, title, error.message, instance, faults)
 
 
 def problem_of_status(status: int, detail: str) -> bytes:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from serving import front_door
+from serving.calls import Call
 from serving.patience import Patience
 
 
@@ -24,10 +25,11 @@ def answered(messages: list[dict[str, Any]]) -> list[Any]:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    async def answer(body: bytes) -> bytes:
+    async def answer(body: bytes, call: Call) -> bytes:
         return body.upper()
 
-    asyncio.run(front_door.respond({"headers": [(b"content-length", b"6")]}, receive, send, answer))
+    door, route = front_door.FrontDoor(), front_door.Route("/upper", answer)
+    asyncio.run(door.respond({"headers": [(b"content-length", b"6")]}, receive, send, route))
     return sent
 
 

@@ -22,7 +22,7 @@ def families() -> list[type[errors.PlatformError]]:
 
 @pytest.mark.parametrize("kind", families(), ids=lambda kind: kind.__name__)
 def test_every_error_has_a_status_of_its_family(kind: type[errors.PlatformError]) -> None:
-    status, body = problem_of(kind("what happened"))
+    status, _, body = problem_of(kind("what happened"))
     expected = {errors.ContractViolated: {422}, errors.NotFound: {404}, errors.Unavailable: {503}}
     family = next(family for family in expected if issubclass(kind, family))
     assert status in expected[family]
@@ -36,7 +36,7 @@ def test_no_line_of_the_table_is_hidden_by_one_before_it() -> None:
 
 
 def test_an_error_that_is_not_ours_gives_nothing_away() -> None:
-    status, body = problem_of(RuntimeError("password=hunter2"))
+    status, _, body = problem_of(RuntimeError("password=hunter2"))
     assert status == 500
     assert b"hunter2" not in body
     assert b"Traceback" not in body
@@ -45,5 +45,5 @@ def test_an_error_that_is_not_ours_gives_nothing_away() -> None:
 def test_values_are_echoed_as_json_and_never_at_length() -> None:
     values = [float("nan"), float("inf"), 10**30, "x" * 1000, {"a": [1]}, None, True, 1.5]
     error = VectorRefused([Fault("features.x", "is wrong", value) for value in values])
-    echoed = [fault["value"] for fault in json.loads(problem_of(error)[1])["errors"]]
+    echoed = [fault["value"] for fault in json.loads(problem_of(error)[2])["errors"]]
     assert echoed == ["nan", "inf", "1" + "0" * 30, "x" * 199 + "…", "{'a': [1]}", None, True, 1.5]
