@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mage_platform.settings import CachePolicy
+from mage_platform.contracts.models import CachePolicy
 
 SAMPLED_SHARE = 1 / 32
 _WEIGHT = 0.02

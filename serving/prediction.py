@@ -13,7 +13,7 @@ from pydantic_core import from_json
 
 from mage_platform.contracts import FeatureVector, PredictRequest
 from mage_platform.errors import PlatformError
-from mage_platform.settings import CachePolicy
+from mage_platform.contracts.models import CachePolicy
 from serving.cache import Cache
 from serving.cache_policy import takes_part
 from serving.calls import Call

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -10,6 +10,9 @@ from mage_platform.contracts.features import InputSchema
 from mage_platform.contracts.metrics import Metrics
 from mage_platform.contracts.strict import Contract, Name, Region, Sha256
 from mage_platform.contracts.training import LeaderboardRow, Lineage, PartialDependence, TrainingWindow
+
+CachePolicy = Literal["always", "adaptive", "off"]
+"""Whether predictions are looked up in the cache: all, while that is measured cheaper than scoring, none."""
 
 
 class ModelReference(Contract):
@@ -34,6 +37,8 @@ class NewVersion(Contract):
     """The feature that holds the region, in the pooled model; filled in from the request's region."""
     cache_ttl_seconds: Annotated[int, Field(ge=1)]
     """How long a prediction may be answered from the cache."""
+    cache_policy: CachePolicy | None = None
+    """Whether predictions are looked up in the cache; None leaves it to the sidecar's setting."""
     maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
     """Greatest age of a stored vector that a prediction may be made from; None takes any."""
     metrics: Metrics
