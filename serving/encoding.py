@@ -17,9 +17,10 @@ from typing import Any, NamedTuple
 from mage_platform.contracts import FeatureColumn, InputSchema
 from mage_platform.errors import ContractViolated, FeaturesInvalid
 from serving.levels import Levels
-from serving.row_code import LARGEST, Unfit, compiled
+from serving.row_code import LARGEST, Encode, Unfit, compiled
 
-_NAN = struct.pack("=d", math.nan)
+_one = struct.Struct("=d")
+_NAN = _one.pack(math.nan)
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,10 @@ class RowEncoder:
         by_name = dict(zip(names, domains, strict=True))
         _refuse_misfits(schema, by_name)
         self.schema = schema
-        self._names = tuple(names)
+        self.names = tuple(names)
+        """Columns of a row, in their order."""
+        self._domains = by_name
+        self._alone: dict[str, Encode] = {}
         self._nulls = dict.fromkeys(schema.columns)
         self._levels = {
             name: Levels(domain)
@@ -106,6 +110,17 @@ class RowEncoder:
             except (Unfit, KeyError):
                 raise VectorRefused(self.faults(features)) from None
 
+    def value(self, name: str, value: Any) -> float | None:
+        """One value of a feature as a row holds it, NaN when it is missing; None when it is refused."""
+        encode = self._alone.get(name)
+        if encode is None:
+            encode = self._alone[name] = compiled({name: self.schema.columns[name]}, [name], self._domains)
+        try:
+            (number,) = _one.unpack(encode({name: value}))
+        except (Unfit, KeyError):
+            return None
+        return float(number)
+
     def gaps(self, features: Mapping[str, Any], row: bytes) -> Gaps:
         """Where the row of a vector has nothing that the model knows.
 
@@ -114,7 +129,7 @@ class RowEncoder:
             row: What `encode` made of it. Ask `has_gaps` of it first: most have none.
         """
         gaps = Gaps([], [])
-        for name, value in zip(self._names, self._unpack(row), strict=True):
+        for name, value in zip(self.names, self._unpack(row), strict=True):
             if value != value:
                 (gaps.missing if features.get(name) is None else gaps.unknown_levels).append(name)
         return gaps
@@ -165,9 +180,7 @@ _KINDS = {
 }
 
 
-def _broken_rule(
-    column: FeatureColumn, features: Mapping[str, Any], name: str, levels: Levels | None
-) -> str | None:
+def _broken_rule(column: FeatureColumn, features: Mapping[str, Any], name: str, levels: Levels | None) -> str | None:
     value = features.get(name)
     if value is None:
         if column.missing == "allowed":

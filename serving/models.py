@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import uuid
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from mage_platform.contracts import Champion, FeatureColumn, ModelVersion, entity_id_of
-from serving.cache_policy import HitShare
-from serving.encoding import Fault, RowEncoder, VectorRefused, digest
+from serving.cache_policy import CacheUse
+from serving.encoding import Fault, RowEncoder, VectorRefused, digest, has_gaps
 from serving.jvm import Mojo, Score
 from serving.outcomes import outcome_of
 from serving.scorer import Lane
 
+KEY_MARK = 49
+"""Characters at the end of a cache key that stand before its value: the last of the MOJO's digest, and the vector's."""
 WARM_UP_ROWS = 64
 WARM_UP_SECONDS = 0.25
 
@@ -42,7 +45,7 @@ class ServedModel:
         self.labels = mojo.labels or []
         self._outcome = outcome_of(mojo)
         self.lane = Lane(mojo.slot())
-        self.hit_share = HitShare()
+        self.cache_use = CacheUse()
         self._key_prefix = f"pred:{self.version.mojo_sha256}:"
         self._model_text = self.version.reference.model_dump_json()
 
@@ -73,19 +76,37 @@ class ServedModel:
         name = self.version.region_feature
         return self.encoder.faults(features if name is None else {**features, name: region})
 
-    def cache_value(self, score: Score) -> bytes:
-        """What the cache keeps of a prediction: the class and the probabilities, nothing of the request."""
-        return f"{{{self._outcome.text(score)}}}".encode()
+    def gaps(self, features: Mapping[str, Any], region: str, row: bytes) -> str:
+        """Which features were scored as missing, as members of the answer, each after a comma; mostly none."""
+        if not has_gaps(row):
+            return ""
+        name = self.version.region_feature
+        gaps = self.encoder.gaps(features if name is None else {**features, name: region}, row)
+        return "".join([f',"{kind}":{json.dumps(names)}' for kind, names in gaps._asdict().items() if names])
 
-    def from_cache(self, value: bytes) -> Score | None:
-        """The prediction a cache value stands for; None when it is not one this model could have given."""
-        return self._outcome.parse(value)
+    def cache_value(self, key: str, score: Score) -> bytes:
+        """What the cache keeps of a prediction: a mark of its key, the class and the probabilities.
 
-    def answer(self, entity_id: uuid.UUID, score: Score, *, cached: bool, fallback: bool = False) -> bytes:
-        """The whole answer as JSON: `PredictResponse`, written once."""
+        Nothing of the request: what its vector lacks is told anew in each answer.
+        """
+        return f"{key[-KEY_MARK:]}{{{self._outcome.text(score)}}}".encode()
+
+    def from_cache(self, key: str, value: bytes) -> Score | None:
+        """The prediction a cache value stands for; None when it is not one this model could have given.
+
+        By the mark an answer of Redis that belongs to another question is found out.
+        """
+        if value[:KEY_MARK] != key[-KEY_MARK:].encode():
+            return None
+        return self._outcome.parse(value[KEY_MARK:])
+
+    def answer(
+        self, entity_id: uuid.UUID, score: Score, *, cached: bool, fallback: bool = False, gaps: str = ""
+    ) -> bytes:
+        """The whole answer as JSON: `PredictResponse`, written once; `gaps` are further members, each after a comma."""
         return (
             f'{{"entity_id":"{entity_id}",{self._outcome.text(score)},"model":{self._model_text},'
-            f'"fallback":{"true" if fallback else "false"},"cached":{"true" if cached else "false"}}}'
+            f'"fallback":{"true" if fallback else "false"},"cached":{"true" if cached else "false"}{gaps}}}'
         ).encode()
 
     def example(self, choose: random.Random | None = None) -> dict[str, Any]:
@@ -124,7 +145,7 @@ class ServedModel:
         scored = 0
         while not scored or clock() < until:
             for score in self.lane.model.score(rows):
-                self.cache_value(score)
+                self._outcome.text(score)
             scored += len(rows)
         return scored
 

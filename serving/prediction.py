@@ -12,15 +12,15 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from mage_platform.contracts import FeatureVector, PredictRequest
-from mage_platform.errors import PlatformError
 from mage_platform.contracts.models import CachePolicy
-from serving.cache import Cache
-from serving.cache_policy import takes_part
+from mage_platform.errors import PlatformError
+from serving.cache import SILENCE, Cache
 from serving.calls import Call
 from serving.encoding import Fault, VectorRefused
 from serving.jvm import Score
 from serving.models import ServedModel
 from serving.problems import RequestInvalid, VectorTooOld, as_invalid_request
+from serving.repeated_keys import refuse_repeated, repeated
 from serving.repository import Repository
 from serving.scorer import Scorer
 
@@ -43,7 +43,7 @@ class Predictions:
         scorer: Runs the models.
         vectors: Stored vectors, for requests without features.
         cache: The look-aside cache.
-        policy: When the cache takes part.
+        policy: When the cache takes part, where a use case does not say it.
     """
 
     def __init__(
@@ -77,24 +77,29 @@ class Predictions:
         call.use_case, call.region = request.use_case, request.region
         call.allow(request.use_case)
         call.model = model = self.repository.model(request.use_case, request.region)
-        if request.features is not None:
-            row = model.row(request.features, request.region)
+        features = request.features
+        if body.count(b":") != len(request.model_fields_set) + len(features or ()):
+            refuse_repeated(body)
+        if features is not None:
+            row = model.row(features, request.region)
         else:
-            row = await self._stored_row(model, request)
+            features, row = await self._stored_row(model, request)
+        gaps = model.gaps(features, request.region, row)
         call.mark_encoded()
-        if self._policy == "off":
+        policy = model.version.cache_policy or self._policy
+        if policy == "off":
             score, cached = await self._scorer.submit(model.lane, row), False
         else:
-            score, cached = await self._look_aside(model, row)
+            score, cached = await self._look_aside(model, row, policy)
         call.mark_scored()
         call.cached, call.fallback = cached, (fallback := model.version.region != request.region)
-        return model.answer(request.entity_id, score, cached=cached, fallback=fallback)
+        return model.answer(request.entity_id, score, cached=cached, fallback=fallback, gaps=gaps)
 
-    async def _stored_row(self, model: ServedModel, request: PredictRequest) -> bytes:
+    async def _stored_row(self, model: ServedModel, request: PredictRequest) -> tuple[dict[str, Any], bytes]:
         vector = await self._vectors.latest(request.use_case, request.region, request.entity_id, request.event_time)
         _refuse_too_old(vector, request.event_time or datetime.now(UTC), model.version.maximum_vector_age_seconds)
         try:
-            return model.row(vector.features, request.region)
+            return vector.features, model.row(vector.features, request.region)
         except VectorRefused as error:
             error.message = (
                 f"the stored vector of {vector.event_time.isoformat()} does not fit the model: {error.message}. "
@@ -102,18 +107,16 @@ class Predictions:
             )
             raise
 
-    async def _look_aside(self, model: ServedModel, row: bytes) -> tuple[Score, bool]:
-        key = model.cache_key(row)
-        if not self._cache.open or not takes_part(
-            self._policy,
-            key,
-            hit_share=model.hit_share.value,
-            read_seconds=self._cache.read_seconds,
-            score_seconds=model.lane.model.seconds_per_row,
-        ):
+    async def _look_aside(self, model: ServedModel, row: bytes, policy: CachePolicy) -> tuple[Score, bool]:
+        key, use, cache = model.cache_key(row), model.cache_use, self._cache
+        measured = model.lane.model.seconds_per_row
+        if not cache.open or not use.asks(policy, key, read_seconds=cache.read_seconds, score_seconds=measured):
+            use.left_out += 1
             return await self._scorer.submit(model.lane, row), False
         task = self._under_way.get(key)
-        if task is None:
+        if task is not None:
+            use.joined += 1
+        else:
             task = asyncio.get_running_loop().create_task(self._read_or_score(model, row, key))
             self._under_way[key] = task
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
@@ -121,15 +124,19 @@ class Predictions:
         return await asyncio.shield(task)
 
     async def _read_or_score(self, model: ServedModel, row: bytes, key: str) -> tuple[Score, bool]:
-        value = await self._cache.read(key)
-        kept = None if value is None else model.from_cache(value)
-        if value is not None and kept is None:
-            self._cache.refuse_value()
-        model.hit_share.observe(hit=kept is not None)
-        if kept is not None:
-            return kept, True
+        use, value = model.cache_use, await self._cache.look_up(key)
+        if value is SILENCE:
+            use.silent += 1
+        else:
+            kept = None if value is None else model.from_cache(key, value)
+            use.found(hit=kept is not None)
+            if kept is not None:
+                return kept, True
+            if value is not None:
+                use.refused += 1
+                self._cache.refuse_value()
         score = await self._scorer.submit(model.lane, row)
-        self._cache.write(key, model.cache_value(score), model.version.cache_ttl_seconds)
+        self._cache.write(key, model.cache_value(key, score), model.version.cache_ttl_seconds)
         return score, False
 
     def _all_faults(self, error: ValidationError, body: bytes) -> PlatformError:
@@ -144,7 +151,7 @@ class Predictions:
         model = self.repository.served(use_case, region)
         if model is None:
             return problem
-        return RequestInvalid([*problem.faults, *model.faults(features, region)])
+        return RequestInvalid([*problem.faults, *repeated(body), *model.faults(features, region)])
 
 
 def _refuse_too_old(vector: FeatureVector, moment: datetime, maximum_age_seconds: int | None) -> None:

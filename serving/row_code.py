@@ -11,7 +11,9 @@ import math
 import struct
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from operator import itemgetter
+from types import CodeType
 from typing import Any
 
 from mage_platform.contracts import FeatureColumn
@@ -50,15 +52,22 @@ def compiled(
     for name, column in columns.items():
         codes = f"codes_{place[name]}"
         domain = domains.get(name)
-        values[codes] = {level: float(code) for code, level in enumerate(domain or ())}
+        if column.type == "category" or domain is not None:
+            values[codes] = {level: float(code) for code, level in enumerate(domain or ())}
         checks_levels = name in domains and column.unknown == "refused"
         lines += [f"    {line}" for line in _column(column, place[name], codes, domain, checks_levels)]
     lines.append(f"    return pack({', '.join(place[name] for name in names)})")
     # As defaults of parameters the values are at hand without a look into the module.
     head = f"def encode(vector, {', '.join(f'{name}={name}' for name in values)}):"
-    exec("\n".join([head, *lines]), values)
+    exec(_compile("\n".join([head, *lines])), values)
     encode: Encode = values["encode"]
     return encode
+
+
+@lru_cache(maxsize=256)
+def _compile(source: str) -> CodeType:
+    """The models of all regions of a use case have the same text."""
+    return compile(source, "<row encoder>", "exec")
 
 
 def _column(
