@@ -42,6 +42,12 @@ def predict(use_case: str, region: str, entity_id: str, features: str | None, as
     shares = ", ".join(f"{label}: {share:.4f}" for label, share in (answer.get("probabilities") or {}).items())
     click.echo(f"prediction {answer['prediction']}" + (f"  ({shares})" if shares else ""))
     click.echo(f"by {model['use_case']}/{model['region']} version {model['version']} ({model['algorithm']})")
+    for kind, words in (
+        ("missing", "scored as missing"),
+        ("unknown_levels", "level unknown to the model, as if missing"),
+    ):
+        if names := answer.get(kind):
+            click.echo(f"{words}: {', '.join(names)}")
 
 
 def ask(settings: Settings, request: dict[str, Any]) -> dict[str, Any]:

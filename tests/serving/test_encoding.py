@@ -88,6 +88,12 @@ def test_a_value_that_does_not_fit_is_refused_by_name(name: str, value: Any) -> 
     assert [fault.field for fault in refused.value.faults] == [f"features.{name}"]
 
 
+def test_very_many_unknown_features_are_counted_rather_than_named() -> None:
+    faults = encoder().faults(VECTOR | {f"x{number}": number for number in range(5_000)})
+    assert len(faults) == 1_001
+    assert faults[-1].message == "holds 4000 more that are no features of this model"
+
+
 def test_all_faults_come_at_once() -> None:
     with pytest.raises(VectorRefused) as refused:
         encoder().encode({"hour": 99, "carrier": 5, "surprise": 0})

@@ -59,8 +59,9 @@ def test_what_was_scored_as_missing_is_told_in_the_answer(served: Sidecar) -> No
     told = PredictResponse.model_validate_json(served.predict("delays", "north", left_out).content)
     assert (sorted(told.missing), told.unknown_levels) == (["carrier", "temperature"], [])
     answer = served.predict("delays", "north", VECTOR | {"carrier": "ZZ"})
-    assert answer.json()["probabilities"] == (
-        served.predict("delays", "north", VECTOR | {"carrier": None}).json()["probabilities"]
+    assert (
+        answer.json()["probabilities"]
+        == (served.predict("delays", "north", VECTOR | {"carrier": None}).json()["probabilities"])
     )
 
 
@@ -79,7 +80,10 @@ def test_a_level_the_model_does_not_know_is_refused_where_the_use_case_says_so(s
     [
         (body(json.dumps(VECTOR), region='"north"')[:-1] + ', "region": "south"}', ["region"]),
         (body(json.dumps(VECTOR)[:-1] + ', "month": 5}'), ["features.month"]),
-        (body(json.dumps(VECTOR)[:-1] + ', "m\\u006fnth": 5, "distance" : 1}'), ["features.month", "features.distance"]),
+        (
+            body(json.dumps(VECTOR)[:-1] + ', "m\\u006fnth": 5, "distance" : 1}'),
+            ["features.month", "features.distance"],
+        ),
         (body('{"gate": "a\\":b", "gate": "c"}'), ["features.gate"]),
         (body("null")[:-1] + ', "features": null}', ["features"]),
     ],
