@@ -25,13 +25,13 @@ from serving.answers import Readiness, ServedModelDetails, ServedModels, details
 from serving.cache import Cache, connect
 from serving.documentation import add_documentation, request_body
 from serving.front_door import FrontDoor, Route
-from serving.patience import Patience
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
 from serving.reports import add_reports
 from serving.repository import Repository
 from serving.scorer import Scorer
+from serving.time_limit import in_time
 from serving.vector_cache import vector_cache
 from serving.vectors import StoredVectors
 
@@ -80,8 +80,8 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
         predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        patience = Patience(settings.sidecar.request_timeout_seconds)
-        app.short_ways = {PREDICT: Route(PREDICT, predictions.answer, patience=patience)}
+        predict = in_time(predictions.answer, settings.sidecar.request_timeout_seconds)
+        app.short_ways = {PREDICT: Route(PREDICT, predict)}
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.
         gc.freeze()

@@ -7,21 +7,20 @@ prediction does, and a prediction needs none of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.calls import JSON, Call, Guard, Header, Observer, request_id
 from serving.encoding import Fault
 from serving.patience import Patience
-from serving.problems import MEDIA_TYPE, AnswerTooSlow, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
+from serving.problems import MEDIA_TYPE, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
 
 _PROBLEM = MEDIA_TYPE.encode()
 PATIENCE = Patience(30.0)
 """With bodies that do not arrive; a client that stops in the middle would else be waited for without end."""
-Answer = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
+Answer = Callable[[bytes, Call], Awaitable[bytes]]
 """Gives the answer's body; its kind, when it is not JSON, by `Call.media_type`."""
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -47,14 +46,12 @@ class Route:
         answer: Makes the answer of the body.
         maximum_body_bytes: Longer bodies are refused.
         accept: Refuses a content type it does not read, by raising `BodyNotJson`.
-        patience: With the making of an answer; None waits as long as it takes.
     """
 
     path: str
     answer: Answer
     maximum_body_bytes: int = 1 << 20
     accept: Callable[[bytes], None] = _require_json
-    patience: Patience | None = None
 
 
 class FrontDoor:
@@ -84,8 +81,7 @@ class FrontDoor:
                 raise _too_large(route)
             body = await _in_time(receive, route)
             call.bytes_in = len(body)
-            answer = route.answer(body, call)
-            payload = await (answer if route.patience is None else _answered(answer, route.patience))
+            payload = await route.answer(body, call)
             call.status, headers = 200, []
         except ClientGone:
             return
@@ -186,18 +182,6 @@ async def _in_time(receive: Receive, route: Route) -> bytes:
         return await PATIENCE.wait_for(_read(receive, route))
     except TimeoutError:
         raise BodyTooSlow(f"the body did not arrive within {PATIENCE.seconds:.0f} seconds; send it again") from None
-
-
-async def _answered(answer: Coroutine[Any, Any, bytes], patience: Patience) -> bytes:
-    """An answer that is made in time.
-
-    Raises:
-        AnswerTooSlow: It was not.
-    """
-    try:
-        return await patience.wait_for(answer)
-    except TimeoutError:
-        raise AnswerTooSlow(f"no answer within {patience.seconds:g} seconds: try again in a moment") from None
 
 
 async def _read(receive: Receive, route: Route) -> bytes:
