@@ -45,6 +45,7 @@ class Sidecar(FastAPI):
     """FastAPI with a shorter way in for predictions."""
 
     door: FrontDoor
+    predictions: Predictions
     short_ways: Mapping[str, Route]
     """By path; of the method POST."""
 
@@ -79,8 +80,8 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         cache = Cache(connect(settings))
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
-        predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        predict = in_time(predictions.answer, settings.sidecar.request_timeout_seconds)
+        app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
+        predict = in_time(app.predictions.answer, settings.sidecar.request_timeout_seconds)
         app.short_ways = {PREDICT: Route(PREDICT, predict)}
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.
