@@ -27,9 +27,10 @@ from mage_platform.registry import (
 from mage_platform.registry.artifacts import fetch_artifact
 from mage_platform.settings import Settings
 from mage_platform.training.promotion import promote
+from mage_platform.training.registration import register_candidates
 from mage_platform.use_cases import load_use_case
 from tests import demo_use_case as demo
-from tests.stores.registry_samples import a_version, await_waiting, handed_on
+from tests.stores.registry_samples import a_candidate, a_version, await_waiting, handed_on
 
 pytestmark = pytest.mark.integration
 
@@ -62,6 +63,17 @@ def test_a_registered_version_comes_back_as_it_was(
         assert model_versions(connection, use_case="rides") == [registered]
     assert registered.version == 1
     assert registered.mojo_sha256 == hashlib.sha256(mojo.read_bytes()).hexdigest()
+
+
+def test_what_a_use_case_says_of_serving_comes_with_its_versions(settings: Settings) -> None:
+    serving = "{cache_ttl_seconds: 60, cache: off, maximum_vector_age_seconds: 900}"
+    declaration = demo.DECLARATION.replace("{cache_ttl_seconds: 60}", serving)
+    demo.write_use_case(settings.use_cases_folder, declaration=declaration)
+    use_case = load_use_case(settings, demo.NAME)
+    register_candidates(settings, use_case, [a_candidate(settings.runs_folder, "run_1", "Bern")])
+    with connect(settings) as connection:
+        (version,) = model_versions(connection, use_case=demo.NAME)
+    assert (version.cache_ttl_seconds, version.cache_policy, version.maximum_vector_age_seconds) == (60, "off", 900)
 
 
 def test_an_artifact_comes_back_to_the_last_byte(
