@@ -17,13 +17,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from mage_platform import __version__
-from mage_platform.contracts import PredictResponse
+from mage_platform.contracts import ExplainResponse, PredictResponse
 from mage_platform.errors import PlatformError
 from mage_platform.settings import Settings
 from serving import jvm
 from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, summary
 from serving.cache import Cache, connect
 from serving.documentation import add_documentation, request_body
+from serving.explainers import Explainers
+from serving.explanations import Explanations
 from serving.front_door import FrontDoor, Route
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
@@ -36,6 +38,7 @@ from serving.vectors import StoredVectors
 
 log = structlog.get_logger()
 PREDICT = "/v1/predict"
+EXPLAIN = "/v1/explain"
 # Python lets a thread keep the interpreter for 5 ms when another wants it; a batch would wait that long to begin.
 SWITCH_INTERVAL_SECONDS = 0.0005
 
@@ -65,10 +68,8 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         settings: Of this process.
         source: Where champions come from; the registry when left out.
     """
-    repository = Repository(
-        source=source or RegistrySource(settings, settings.state_folder / "serving"),
-        refresh_seconds=settings.sidecar.refresh_seconds,
-    )
+    source = source or RegistrySource(settings, settings.state_folder / "serving")
+    repository = Repository(source=source, refresh_seconds=settings.sidecar.refresh_seconds)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -80,7 +81,11 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
         app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        app.short_ways = {PREDICT: Route(PREDICT, app.predictions.answer)}
+        explanations = Explanations(app.predictions, Explainers(source), scorer)
+        app.short_ways = {
+            PREDICT: Route(PREDICT, app.predictions.answer),
+            EXPLAIN: Route(EXPLAIN, explanations.answer),
+        }
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.
         gc.freeze()
@@ -124,6 +129,19 @@ def _add_prediction(app: Sidecar) -> None:
         """By `features`, or by the entity's newest stored vector when they are left out."""
         # For the document, and for requests whose path has a prefix; all others are answered in Sidecar.__call__.
         return _ShortWay(app, PREDICT)
+
+    @app.post(
+        EXPLAIN,
+        summary="One prediction, taken apart into the contribution of each feature",
+        tags=["predictions"],
+        response_model=ExplainResponse,
+        responses=responses(400, 404, 408, 409, 413, 415, 422, 500, 503),
+        openapi_extra=request_body(),
+    )
+    async def explain(request: Request) -> Response:
+        """By TreeSHAP. `bias` and the contributions sum up to `score`, the one of a tree model kept beside the one that
+        answers where that cannot be taken apart itself."""
+        return _ShortWay(app, EXPLAIN)
 
 
 class _ShortWay(Response):

@@ -61,11 +61,12 @@ def _document(app: FastAPI, repository: Repository) -> dict[str, Any]:
     if models := repository.models:
         example = models[min(models, key=lambda key: (key[1] == POOLED, key))].example_request()
         by_entity = {name: value for name, value in example.items() if name != "features"}
-        body = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]
-        body["examples"] = {
-            "features": {"summary": "By features", "value": example},
-            "entity": {"summary": "By the newest stored vector of an entity", "value": by_entity},
-        }
+        for path in ("/v1/predict", "/v1/explain"):
+            body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+            body["examples"] = {
+                "features": {"summary": "By features", "value": example},
+                "entity": {"summary": "By the newest stored vector of an entity", "value": by_entity},
+            }
         for name in ("use_case", "region"):
             schemas["PredictRequest"]["properties"][name]["examples"] = [example[name]]
             for parameter in document["paths"]["/v1/models/{use_case}/{region}"]["get"]["parameters"]:

@@ -209,33 +209,6 @@ def _from_whole_number(low: float, high: float, codes: Mapping[str, float] | Non
     return convert
 
 
-_KINDS = {
-    "integer": "must be a whole number",
-    "number": "must be a number",
-    "category": "must be text",
-    "boolean": "must be true or false",
-}
-
-
 def _broken_rule(column: FeatureColumn, features: Mapping[str, Any], name: str) -> str | None:
-    value = features.get(name)
-    if value is None:
-        if column.missing == "allowed":
-            return None
-        return "must not be null" if name in features else "is missing"
-    kind = type(value)
-    if column.type == "category":
-        return None if kind is str else _KINDS["category"]
-    if column.type == "boolean":
-        return None if kind is bool else _KINDS["boolean"]
-    if kind not in (int, float):
-        return _KINDS[column.type]
-    if kind is float and not math.isfinite(value):
-        return "must be finite"
-    if column.type == "integer" and kind is float and not value.is_integer():
-        return _KINDS["integer"]
-    if column.minimum is not None and value < column.minimum:
-        return f"must be at least {column.minimum:g}"
-    if column.maximum is not None and value > column.maximum:
-        return f"must be at most {column.maximum:g}"
-    return None if -LARGEST <= value <= LARGEST else "is too large for a float64"
+    rule = column.broken_rule(features.get(name))
+    return rule if rule is None or name in features else "is missing"

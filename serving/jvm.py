@@ -179,7 +179,9 @@ class Mojo:
         try:
             return java(self._model, str(self._path), rows, answers)
         except jpype.JException as error:
-            raise ContractViolated(str(error.getMessage())) from error
+            expected = jpype.JClass("java.lang.UnsupportedOperationException")
+            reason = error.getMessage() if isinstance(error, expected) else error
+            raise ContractViolated(str(reason)) from error
 
     def slot(self, capacity: int = SLOT_ROWS) -> Slot:
         """Memory for one batch at a time."""
@@ -203,11 +205,13 @@ class Contributions:
         self.prediction_width = len(mojo.names) + 1 + mojo.prediction_width
         self.scale = ""
         """On which bias and contributions sum up, once there is a slot: logit, log, identity or probability."""
+        self.nodes = 0
+        """Of all its trees, once there is a slot."""
 
     def batch_scorer(self, rows: Any, predictions: Any) -> Any:
         """The Java object that explains from one direct buffer into the other."""
         java = self._mojo.contribution_scorer(rows, predictions)
-        self.scale = str(java.scale())
+        self.scale, self.nodes = str(java.scale()), int(java.nodes())
         return java
 
     def slot(self, capacity: int) -> Slot:

@@ -40,6 +40,7 @@ class ServedModel:
             name: domain for name, domain in zip(mojo.names, mojo.domains, strict=True) if domain is not None
         }
         self.labels = mojo.labels or []
+        self.mojo = mojo
         self._outcome = outcome_of(mojo)
         self.lane = Lane(mojo.slot())
         self.hit_share = HitShare()
@@ -62,16 +63,18 @@ class ServedModel:
             VectorRefused: Names every feature that does not fit.
         """
         name = self.version.region_feature
-        if name is None:
-            return self.encoder.encode(features)
-        if name in features:
+        if name is not None and name in features:
             raise VectorRefused([Fault(f"features.{name}", "is the region, which the request names", features[name])])
-        return self.encoder.encode({**features, name: region})
+        return self.encoder.encode(self.completed(features, region))
+
+    def completed(self, features: Mapping[str, Any], region: str) -> Mapping[str, Any]:
+        """A vector with the region as one of its features, where that is one."""
+        name = self.version.region_feature
+        return features if name is None else {**features, name: region}
 
     def faults(self, features: Mapping[str, Any], region: str) -> list[Fault]:
         """Everything that is wrong with a vector."""
-        name = self.version.region_feature
-        return self.encoder.faults(features if name is None else {**features, name: region})
+        return self.encoder.faults(self.completed(features, region))
 
     def cache_value(self, score: Score) -> bytes:
         """What the cache keeps of a prediction: the class and the probabilities, nothing of the request."""
@@ -81,11 +84,13 @@ class ServedModel:
         """The prediction a cache value stands for; None when it is not one this model could have given."""
         return self._outcome.parse(value)
 
-    def answer(self, entity_id: uuid.UUID, score: Score, *, cached: bool, fallback: bool = False) -> bytes:
-        """The whole answer as JSON: `PredictResponse`, written once."""
+    def answer(
+        self, entity_id: uuid.UUID, score: Score, *, cached: bool, fallback: bool = False, vector: str = ""
+    ) -> bytes:
+        """The whole answer as JSON: `PredictResponse`, written once; `vector` is that member, after a comma."""
         return (
             f'{{"entity_id":"{entity_id}",{self._outcome.text(score)},"model":{self._model_text},'
-            f'"fallback":{"true" if fallback else "false"},"cached":{"true" if cached else "false"}}}'
+            f'"fallback":{"true" if fallback else "false"},"cached":{"true" if cached else "false"}{vector}}}'
         ).encode()
 
     def example(self, choose: random.Random | None = None) -> dict[str, Any]:

@@ -4,35 +4,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
-from uuid import UUID
+from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
-from mage_platform.contracts import FeatureVector, PredictRequest
+from mage_platform.contracts import PredictRequest
 from mage_platform.errors import PlatformError
 from mage_platform.settings import CachePolicy
 from serving.cache import Cache
 from serving.cache_policy import takes_part
 from serving.calls import Call
-from serving.encoding import Fault, VectorRefused
+from serving.chosen_vector import ChosenVector, VectorStore, choose
 from serving.jvm import Score
 from serving.models import ServedModel
-from serving.problems import RequestInvalid, VectorTooOld, as_invalid_request
+from serving.problems import RequestInvalid, as_invalid_request
 from serving.repository import Repository
 from serving.scorer import Scorer
 
 _REQUEST: TypeAdapter[PredictRequest] = TypeAdapter(PredictRequest)
 _parse = _REQUEST.validate_json
-
-
-class VectorStore(Protocol):
-    """Where stored vectors are looked up."""
-
-    async def latest(self, use_case: str, region: str, entity_id: UUID, not_after: Any) -> FeatureVector:
-        """The newest vector of an entity, not later than `not_after` where that is given."""
 
 
 class Predictions:
@@ -69,6 +60,24 @@ class Predictions:
         Raises:
             PlatformError: The request cannot be answered.
         """
+        request, model = self.parse(body, call)
+        if request.features is not None and request.overrides is None:
+            row, vector = model.row(request.features, request.region), ""
+        else:
+            chosen = await self.choose(model, request)
+            row, vector = chosen.row, chosen.member
+        call.mark_encoded()
+        score, cached = await self.score(model, row)
+        call.mark_scored()
+        call.cached = cached
+        return model.answer(request.entity_id, score, cached=cached, fallback=call.fallback, vector=vector)
+
+    def parse(self, body: bytes, call: Call) -> tuple[PredictRequest, ServedModel]:
+        """The request of a body, and the model that answers it; both are noted in the call.
+
+        Raises:
+            PlatformError: It is not in order, not allowed, or nothing answers it.
+        """
         try:
             request = _parse(body)
         except ValidationError as error:
@@ -77,30 +86,18 @@ class Predictions:
         call.use_case, call.region = request.use_case, request.region
         call.allow(request.use_case)
         call.model = model = self.repository.model(request.use_case, request.region)
-        if request.features is not None:
-            row = model.row(request.features, request.region)
-        else:
-            row = await self._stored_row(model, request)
-        call.mark_encoded()
-        if self._policy == "off":
-            score, cached = await self._scorer.submit(model.lane, row), False
-        else:
-            score, cached = await self._look_aside(model, row)
-        call.mark_scored()
-        call.cached, call.fallback = cached, (fallback := model.version.region != request.region)
-        return model.answer(request.entity_id, score, cached=cached, fallback=fallback)
+        call.fallback = model.version.region != request.region
+        return request, model
 
-    async def _stored_row(self, model: ServedModel, request: PredictRequest) -> bytes:
-        vector = await self._vectors.latest(request.use_case, request.region, request.entity_id, request.event_time)
-        _refuse_too_old(vector, request.event_time or datetime.now(UTC), model.version.maximum_vector_age_seconds)
-        try:
-            return model.row(vector.features, request.region)
-        except VectorRefused as error:
-            error.message = (
-                f"the stored vector of {vector.event_time.isoformat()} does not fit the model: {error.message}. "
-                "Ingest the entity again, or send `features`"
-            )
-            raise
+    async def choose(self, model: ServedModel, request: PredictRequest) -> ChosenVector:
+        """The vector a request is answered for; see `chosen_vector.choose`."""
+        return await choose(model, request, self._vectors)
+
+    async def score(self, model: ServedModel, row: bytes) -> tuple[Score, bool]:
+        """The prediction of an encoded vector, and whether it came from the cache."""
+        if self._policy == "off":
+            return await self._scorer.submit(model.lane, row), False
+        return await self._look_aside(model, row)
 
     async def _look_aside(self, model: ServedModel, row: bytes) -> tuple[Score, bool]:
         key = model.cache_key(row)
@@ -145,19 +142,3 @@ class Predictions:
         if model is None:
             return problem
         return RequestInvalid([*problem.faults, *model.faults(features, region)])
-
-
-def _refuse_too_old(vector: FeatureVector, moment: datetime, maximum_age_seconds: int | None) -> None:
-    """Hold a stored vector against the age its use case allows, at the moment of the prediction.
-
-    Raises:
-        VectorTooOld: It is older.
-    """
-    if maximum_age_seconds is None or moment - vector.event_time <= timedelta(seconds=maximum_age_seconds):
-        return
-    event_time = vector.event_time.isoformat()
-    raise VectorTooOld(
-        f"the newest stored vector of entity {vector.entity_id} is of {event_time}, more than the allowed "
-        f"{maximum_age_seconds} seconds before {moment.isoformat()}: ingest the entity again, or send `features`",
-        Fault("entity_id", f"has no stored feature vector of the last {maximum_age_seconds} seconds", event_time),
-    )

@@ -109,6 +109,10 @@ class VectorTooOld(ContractViolated):
         self.faults = (fault,)
 
 
+class ExplanationsNotAvailable(ContractViolated):
+    """The model that answers cannot be explained, nor is there another one to explain in its place."""
+
+
 # The first line that fits decides.
 TABLE: tuple[tuple[type[PlatformError], int, str, str], ...] = (
     (BodyMalformed, 400, "body-malformed", "The body is not valid JSON"),
@@ -119,6 +123,7 @@ TABLE: tuple[tuple[type[PlatformError], int, str, str], ...] = (
     (FeaturesInvalid, 422, "features-invalid", "The feature vector does not keep the model's schema"),
     # 409 and not 422: the request is in order, it is what is stored that stands against it, until the next ingest.
     (VectorTooOld, 409, "vector-too-old", "The stored feature vector is older than the use case allows"),
+    (ExplanationsNotAvailable, 409, "explanations-not-available", "The model cannot be explained"),
     (ContractViolated, 422, "contract-violated", "The request cannot be answered as it is"),
     (ModelNotFound, 404, "model-not-found", "No model answers for this use case and region"),
     (EntityNotFound, 404, "entity-not-found", "No feature vector of this entity is stored"),

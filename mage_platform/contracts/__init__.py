@@ -7,7 +7,14 @@ from mage_platform.contracts.evaluation import Evaluation, PromotionDecision
 from mage_platform.contracts.features import FeatureColumn, FeatureVector, InputSchema, entity_id_of
 from mage_platform.contracts.metrics import BinaryMetrics, MulticlassMetrics, RegressionMetrics, TargetKind
 from mage_platform.contracts.models import AliasMove, Champion, ModelReference, ModelVersion, NewVersion
-from mage_platform.contracts.prediction import PredictRequest, PredictResponse
+from mage_platform.contracts.prediction import (
+    Contribution,
+    ExplainedBy,
+    ExplainResponse,
+    PredictRequest,
+    PredictResponse,
+    VectorUsed,
+)
 from mage_platform.contracts.strict import POOLED
 from mage_platform.contracts.training import (
     BatchOutcome,
@@ -31,7 +38,10 @@ __all__ = [
     "BrokenExpectation",
     "Candidate",
     "Champion",
+    "Contribution",
     "Evaluation",
+    "ExplainResponse",
+    "ExplainedBy",
     "FailedCandidate",
     "FeatureColumn",
     "FeatureVector",
@@ -54,5 +64,6 @@ __all__ = [
     "TrainingWindow",
     "UseCase",
     "ValidationReport",
+    "VectorUsed",
     "entity_id_of",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field
 
@@ -36,6 +36,8 @@ class NewVersion(Contract):
     """How long a prediction may be answered from the cache."""
     maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
     """Greatest age of a stored vector that a prediction may be made from; None takes any."""
+    default_features: dict[str, Any] | None = None
+    """Vector of an entity whose own is missing or too old; None refuses the prediction."""
     metrics: Metrics
     naive_metrics: Metrics
     leaderboard: list[LeaderboardRow]

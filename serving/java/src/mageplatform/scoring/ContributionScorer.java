@@ -46,6 +46,7 @@ public final class ContributionScorer {
   private final double[] weights;
   private final int[] columns;
   private final double bias;
+  private int nodes;
   private final String scale;
   private final DoubleBuffer rows;
   private final DoubleBuffer answers;
@@ -97,6 +98,11 @@ public final class ContributionScorer {
     prediction = new double[model.getPredsSize()];
     sums = new double[model.nfeatures() + 1];
     ofOneTree = new float[columns.length + 1];
+  }
+
+  /** Nodes of all its trees: what it costs in memory. */
+  public int nodes() {
+    return nodes;
   }
 
   /** The scale on which bias and contributions sum up: logit, log, identity or probability (of the second class). */
@@ -186,11 +192,12 @@ public final class ContributionScorer {
       throw new UnsupportedOperationException("it is a forest with trees for each of the two classes");
     }
     for (SharedTreeSubgraph tree : model.computeGraph(-1).subgraphArray) {
-      SharedTreeNode[] nodes = tree.getNodes();
+      SharedTreeNode[] grown = tree.getNodes();
       if (model instanceof DrfMojoModel) {
-        weigh(nodes, 0);
+        weigh(grown, 0);
       }
-      trees.add(new TreeSHAP(nodes));
+      trees.add(new TreeSHAP(grown));
+      nodes += grown.length;
     }
     double[] weights = new double[trees.size()];
     // A forest is the mean of its trees; of two classes they give the probability of the first.
@@ -218,6 +225,7 @@ public final class ContributionScorer {
     double[] weights = new double[grown.length];
     for (int tree = 0; tree < grown.length; tree++) {
       trees.add((TreeSHAPPredictor) TreeSHAPHelper.makePredictor(grown[tree]));
+      nodes += grown[tree].getNodes().length;
       weights[tree] = booster instanceof Dart ? ((Dart) booster).weight(tree) : 1.0;
     }
     return weights;
