@@ -30,7 +30,7 @@ MAXIMUM_NODES = 400_000
 BATCH_ROWS = 32
 """A row costs about a hundred times its score; a batch must not keep a thread for long."""
 RETRY_SECONDS = 5.0
-"""For so long what failed is not tried again: requests for it must not fetch and refuse the same bytes over and over."""
+"""For so long what failed is not tried again: requests must not fetch and refuse the same bytes over and over."""
 TOLERANCE = 1e-4
 """By how much a sum may miss the prediction, of which XGBoost's is a float32."""
 

@@ -1,8 +1,8 @@
 """Trains the small real models of the serving tests: `python train_models.py FOLDER`.
 
-Writes the MOJOs, h2o-genmodel.jar, and what H2O itself predicts for rows it has not seen, with the contributions of
-the features where it can tell them. Synthetic rows with every kind of feature: whole numbers, numbers with gaps, text, text that looks like numbers, booleans, and a constant that
-H2O drops.
+Writes the MOJOs, h2o-genmodel.jar, and what H2O itself predicts for rows it has not seen, with what each feature
+contributed where H2O can tell. Synthetic rows with every kind of feature: whole numbers, numbers with gaps, text, text
+that looks like numbers, booleans, and a constant that H2O drops.
 """
 
 from __future__ import annotations
