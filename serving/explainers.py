@@ -26,7 +26,7 @@ from serving.scorer import Lane
 log = structlog.get_logger()
 MAXIMUM_EXPLAINERS = 64
 MAXIMUM_NODES = 400_000
-"""Of all trees kept: about 200 bytes of the JVM's heap each."""
+"""Of all trees kept: around 100 bytes of the JVM's heap each."""
 BATCH_ROWS = 32
 """A row costs about a hundred times its score; a batch must not keep a thread for long."""
 RETRY_SECONDS = 5.0

@@ -52,7 +52,7 @@ def predict(
 def explain(
     use_case: str, region: str, entity_id: str, features: str | None, overrides: str | None, as_json: bool
 ) -> None:
-    """Ask the sidecar for one prediction, and what each feature contributed.
+    """Ask for one prediction, and what each feature contributed.
 
     \b
     Examples:
