@@ -81,7 +81,9 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
         app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        explanations = Explanations(app.predictions, Explainers(source), scorer)
+        # A thread of its own: an explanation costs a hundred predictions, and must not stand in their way.
+        explaining = Scorer(threads=1, maximum_waiting=1_000)
+        explanations = Explanations(app.predictions, Explainers(source), explaining)
         app.short_ways = {
             PREDICT: Route(PREDICT, app.predictions.answer),
             EXPLAIN: Route(EXPLAIN, explanations.answer),
@@ -94,6 +96,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         finally:
             await asyncio.to_thread(repository.stop)
             await asyncio.to_thread(scorer.close)
+            await asyncio.to_thread(explaining.close)
             await cache.close()
             await vectors.close()
 

@@ -24,7 +24,7 @@ class Explanations:
     Args:
         predictions: Answers predictions.
         explainers: What takes scores apart.
-        scorer: Runs both.
+        scorer: Runs the explainers.
     """
 
     def __init__(self, predictions: Predictions, explainers: Explainers, scorer: Scorer) -> None:
