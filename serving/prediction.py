@@ -77,24 +77,27 @@ class Predictions:
         call.use_case, call.region = request.use_case, request.region
         call.allow(request.use_case)
         call.model = model = self.repository.model(request.use_case, request.region)
-        if request.features is not None:
-            row = model.row(request.features, request.region)
+        features, event_time = request.features, request.event_time
+        if features is not None:
+            row = model.row(features, request.region)
         else:
-            row = await self._stored_row(model, request)
+            row, vector = await self._stored_row(model, request)
+            features, event_time = vector.features, vector.event_time
         call.mark_encoded()
         if self._policy == "off":
             score, cached = await self._scorer.submit(model.lane, row), False
         else:
             score, cached = await self._look_aside(model, row)
         call.mark_scored()
+        call.made_of = (request.entity_id, event_time, features, score)
         call.cached, call.fallback = cached, (fallback := model.version.region != request.region)
         return model.answer(request.entity_id, score, cached=cached, fallback=fallback)
 
-    async def _stored_row(self, model: ServedModel, request: PredictRequest) -> bytes:
+    async def _stored_row(self, model: ServedModel, request: PredictRequest) -> tuple[bytes, FeatureVector]:
         vector = await self._vectors.latest(request.use_case, request.region, request.entity_id, request.event_time)
         _refuse_too_old(vector, request.event_time or datetime.now(UTC), model.version.maximum_vector_age_seconds)
         try:
-            return model.row(vector.features, request.region)
+            return model.row(vector.features, request.region), vector
         except VectorRefused as error:
             error.message = (
                 f"the stored vector of {vector.event_time.isoformat()} does not fit the model: {error.message}. "

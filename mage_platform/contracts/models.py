@@ -36,6 +36,8 @@ class NewVersion(Contract):
     """How long a prediction may be answered from the cache."""
     maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
     """Greatest age of a stored vector that a prediction may be made from; None takes any."""
+    log_predictions: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the predictions that are kept with their vectors."""
     metrics: Metrics
     naive_metrics: Metrics
     leaderboard: list[LeaderboardRow]

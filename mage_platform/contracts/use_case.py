@@ -182,17 +182,21 @@ class Serving(Contract):
     cache_ttl_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
     maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
     """A prediction by entity refuses a stored vector older than this at the prediction's moment; None takes any age."""
+    log_predictions: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the predictions that are kept with their vectors: 1 is all, 0 none."""
     explanations: bool = False
     """Keep the best tree model beside a leader that cannot explain itself."""
 
 
 class Retention(Contract):
-    """How long the MOJOs of superseded versions are kept. What a version was stays readable for ever."""
+    """How long predictions and the MOJOs of superseded versions are kept. What a version was stays readable."""
 
     keep_versions: Annotated[int, Field(ge=1)] = 10
     """The newest versions of each region that keep their MOJO."""
     keep_days: Annotated[int, Field(ge=1)] = 30
     """Days for which any version keeps it, counted from its registration and from when an alias last left it."""
+    keep_predictions_days: Annotated[int, Field(ge=1)] = 90
+    """Days for which predictions are kept."""
 
 
 class UseCase(Contract):

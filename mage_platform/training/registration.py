@@ -111,6 +111,7 @@ def _new_version(use_case: UseCase, candidate: GoodCandidate) -> NewVersion:
         region_feature=candidate.region_feature,
         cache_ttl_seconds=use_case.serving.cache_ttl_seconds,
         maximum_vector_age_seconds=use_case.serving.maximum_vector_age_seconds,
+        log_predictions=use_case.serving.log_predictions,
         metrics=candidate.metrics,
         naive_metrics=candidate.naive_metrics,
         leaderboard=candidate.leaderboard,
