@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime
 
-from mage_platform.contracts.strict import Contract, Name, Region
+from mage_platform.contracts.strict import Contract
 from mage_platform.database.connections import Connection
 from mage_platform.database.queries import Queries
 
@@ -22,10 +22,10 @@ class LoggedPrediction(Contract):
 
     asked_at: AwareDatetime
     request_id: str
-    use_case: Name
-    region: Region
+    use_case: str
+    region: str
     """Of the request."""
-    model_region: Region
+    model_region: str
     """Of the model, `*` where the pooled one answered."""
     version: int
     variant: str

@@ -1,4 +1,4 @@
-"""Traces by OpenTelemetry, when there is somewhere to send them; else nothing of it is even imported.
+"""Traces by OpenTelemetry, when there is somewhere to send them; else nothing that makes or sends them is imported.
 
 The only door to `opentelemetry`. Spans are made of a request's moments once it is answered, and sent in batches by a
 thread of the library. The standard OTEL_* variables hold: where to, what share is sampled, further attributes.

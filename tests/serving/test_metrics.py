@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import httpx
 import pytest
@@ -127,11 +128,9 @@ def test_models_registry_and_process_are_told(watched: Sidecar, scrapes: tuple[V
 
 
 @pytest.mark.integration
-def test_the_cache_is_counted(servers: Settings, trained: Trained, watched: Sidecar, tmp_path: object) -> None:
+def test_the_cache_is_counted(servers: Settings, trained: Trained, watched: Sidecar, tmp_path: Path) -> None:
     settings = with_ports(servers, sidecar=free_port())
-    from pathlib import Path
-
-    with sidecar(settings, Path(str(tmp_path)), SIDECAR__PREDICTION_CACHE="always") as cached:
+    with sidecar(settings, tmp_path, SIDECAR__PREDICTION_CACHE="always") as cached:
         vector = {**trained.vectors()[0], "distance": 1234.5}
         hits = [cached.predict("seen", "north", vector).json()["cached"] for _ in range(20)].count(True)
         seen = values(cached.client.get("/metrics").text)
@@ -161,9 +160,9 @@ def test_every_family_is_described_in_the_scrape_and_in_the_documents(watched: S
     assert not [family.name for family in families if not family.documentation]
     document = (PROJECT / "docs/observability.md").read_text(encoding="utf-8")
     told = set(re.findall(r"`(sidecar_[a-z_]+)`", document))
-    own = {family.name for family in families if family.name.startswith("sidecar_")}
-    names = {name + {"counter": "_total", "info": "_info"}.get(family.type, "") for family in families for name in [family.name] if name in own}
-    assert told == names
+    suffix = {"counter": "_total", "info": "_info"}
+    own = [family for family in families if family.name.startswith("sidecar_")]
+    assert told == {family.name + suffix.get(family.type, "") for family in own}
 
 
 def queries() -> list[str]:
@@ -212,6 +211,7 @@ def test_a_value_on_a_bound_counts_below_it() -> None:
     assert histogram.counts == [1, 2, 1]
 
 
+@pytest.mark.integration
 def test_an_address_nobody_serves_gets_no_label_of_its_own(watched: Sidecar) -> None:
     httpx.get(f"{watched.settings.sidecar.url}/made/up/{ENTITY}")
     assert ENTITY not in watched.client.get("/metrics").text
