@@ -34,6 +34,7 @@ from serving.repository import Repository
 from serving.request_log import RequestLog
 from serving.scorer import Scorer
 from serving.vectors import StoredVectors
+from serving.worker_metrics import Family, WorkerMetrics
 
 METRICS = "/metrics"
 HOP_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -65,6 +66,8 @@ class Exposition:
         self._request_log = request_log
         self.watched: Watched | None = None
         """None until the sidecar has started."""
+        self.workers: WorkerMetrics | None = None
+        """Where several workers answer: what all of them counted."""
         self._registry = CollectorRegistry(auto_describe=False)
         for collector in (PlatformCollector, ProcessCollector, GCCollector):
             collector(registry=self._registry)
@@ -77,7 +80,14 @@ class Exposition:
             accept: What the scraper would have: OpenMetrics, else the older text format.
         """
         encode, media_type = choose_encoder(accept)
-        return encode(self._registry), media_type
+        return encode(self._registry if self.workers is None else _Together(self.workers)), media_type
+
+    def families(self) -> list[Family]:
+        """This process's families, without the library's classes."""
+        return [
+            (each.name, each.type, each.documentation, [sample[:3] for sample in each.samples])
+            for each in self._registry.collect()
+        ]
 
     def collect(self) -> Iterator[Metric]:
         """Every family, as it is now."""
@@ -155,6 +165,20 @@ class Exposition:
                 outcomes,
             )  # fmt: skip
             yield GaugeMetricFamily("sidecar_waiting_predictions", "Rows that wait for the database.", kept.waiting)
+
+
+class _Together:
+    """The families of all workers, in the library's classes."""
+
+    def __init__(self, workers: WorkerMetrics) -> None:
+        self._workers = workers
+
+    def collect(self) -> Iterator[Metric]:
+        for name, kind, text, samples in self._workers.families():
+            metric = Metric(name, text, kind)
+            for sample, labels, value in samples:
+                metric.add_sample(sample, dict(labels), value)
+            yield metric
 
 
 def _of_scoring(scorer: Scorer) -> Iterator[Metric]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serving.calls import Call
 from serving.histogram import SECONDS, Histogram
+from serving.models import ServedModel
 
 MOST_MODELS = 1_000
 """Model versions with counters of their own; all others share one set, so that the labels stay bounded."""
@@ -76,6 +78,10 @@ class RequestMetrics:
                     tally.cached += call.rows
             elif call.status >= 500:  # what is below was the caller's doing, not the model's
                 tally.failed += call.rows
+
+    def shadowed(self, call: Call, model: ServedModel, score: Sequence[float]) -> None:
+        """Count what a shadow scored beside an answer."""
+        self.tally(*model.name, "shadow").answered += 1
 
     def tally(self, *key: str) -> Tally:
         """The counters of a model version in one part: use case, region of the model, version, variant."""

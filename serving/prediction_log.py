@@ -128,6 +128,11 @@ class PredictionLog:
         begun = (call.id, call.began, call.region, variant, cached, model.name, model.outcome)
         self._queue.extend((*begun, row) for row in rows[:room])
 
+    def shadowed(self, call: Call, model: ServedModel, score: Sequence[float]) -> None:
+        """Keep what a shadow would have answered."""
+        if call.made_of is not None:
+            self.record(call, model, [(*call.made_of[:3], score)], variant="shadow")
+
     def _run(self) -> None:
         while True:
             try:
