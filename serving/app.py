@@ -26,13 +26,18 @@ from serving.cache import Cache, connect
 from serving.documentation import add_documentation, request_body
 from serving.explainers import Explainers
 from serving.explanations import Explanations
+from serving.exposition import Exposition, Watched, add_metrics
 from serving.front_door import FrontDoor, Route
+from serving.metrics import RequestMetrics
 from serving.prediction import Predictions
+from serving.prediction_log import PredictionLog
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
 from serving.reports import add_reports
 from serving.repository import Repository
+from serving.request_log import RequestLog
 from serving.scorer import Scorer
+from serving.tracing import Tracing
 from serving.vector_cache import vector_cache
 from serving.vectors import StoredVectors
 
@@ -71,6 +76,9 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     source = source or RegistrySource(settings, settings.state_folder / "serving")
     repository = Repository(source=source, refresh_seconds=settings.sidecar.refresh_seconds)
 
+    counted, request_log = RequestMetrics(), RequestLog(settings.sidecar)
+    exposition = Exposition(counted, repository, request_log)
+
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert isinstance(app, Sidecar)
@@ -80,6 +88,14 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         cache = Cache(connect(settings))
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
+        kept = PredictionLog(settings) if settings.sidecar.prediction_log else None
+        exposition.watched = Watched(scorer, cache, vectors, kept)
+        tracing = Tracing.of(settings.sidecar)
+        observers = [each for each in (counted, kept, request_log, tracing) if each is not None]
+        app.door = FrontDoor(observers=observers)
+        request_log.start()
+        if kept is not None:
+            kept.start()
         app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
         # A thread of its own: an explanation costs a hundred predictions, and must not stand in their way.
         explaining = Scorer(threads=1, maximum_waiting=1_000)
@@ -99,6 +115,9 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
             await asyncio.to_thread(explaining.close)
             await cache.close()
             await vectors.close()
+            for each in (kept, tracing, request_log):
+                if each is not None:
+                    await asyncio.to_thread(each.close)
 
     app = Sidecar(
         title="Predictions",
@@ -114,6 +133,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     _add_models(app, repository)
     add_reports(app, settings, repository)
     _add_health(app, repository)
+    add_metrics(app, exposition)
     add_documentation(app, repository)
     _add_problems(app)
     return app

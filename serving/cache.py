@@ -19,6 +19,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from mage_platform.settings import Settings
+from serving.histogram import SECONDS, Histogram
 
 log = structlog.get_logger()
 PATIENCE_SECONDS = 0.005
@@ -106,6 +107,8 @@ class Cache:
         self.counts = Counts()
         self.read_seconds = 0.0
         """How long a read takes, as a moving average; 0 before the first."""
+        self.reads = Histogram(SECONDS)
+        """Seconds of the round trips that read."""
         self._reads: dict[str, asyncio.Future[bytes | None]] = {}
         self._writes: dict[str, tuple[bytes, dict[str, Any]]] = {}
         self._reading: asyncio.Task[None] | None = None
@@ -225,6 +228,7 @@ class Cache:
 
     def _succeeded(self, seconds: float) -> None:
         self._pause = SHORTEST_PAUSE_SECONDS
+        self.reads.observe(seconds)
         before = self.read_seconds
         self.read_seconds = before * 0.9 + seconds * 0.1 if before else seconds
 

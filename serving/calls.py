@@ -6,13 +6,17 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
 
 if TYPE_CHECKING:
     from serving.models import ServedModel
 
 Header = tuple[bytes, bytes]
+MadeOf = tuple[UUID, datetime | None, Mapping[str, Any], Sequence[float]]
+"""Entity, event time where one is known, feature vector, score: references, nobody may change what they name."""
 JSON = b"application/json"
 _clock = time.perf_counter
 _process, _numbers = secrets.token_hex(6), itertools.count(1)
@@ -41,8 +45,9 @@ class Call:
     """
 
     __slots__ = (
-        "began", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id", "media_type",
-        "model", "parsed", "problem", "region", "route", "rows", "scored", "status", "use_case",
+        "began", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id", "made_of",
+        "media_type", "model", "parsed", "problem", "region", "route", "rows", "scored", "status", "use_case",
+        "variant",
     )  # fmt: skip
 
     def __init__(self, route: str, headers: Sequence[Header] = ()) -> None:
@@ -57,6 +62,10 @@ class Call:
         self.region = ""
         self.model: ServedModel | None = None
         """Which model answered."""
+        self.variant = "champion"
+        """What that model was for this request."""
+        self.made_of: MadeOf | None = None
+        """What a single prediction was made of."""
         self.rows = 1
         self.cached: bool | None = None
         self.fallback = False

@@ -36,6 +36,11 @@ class ChosenVector:
     """Where it is from; None when the request brought it."""
 
     @property
+    def event_time(self) -> datetime | None:
+        """Of a stored vector."""
+        return None if self.used is None else self.used.event_time
+
+    @property
     def member(self) -> str:
         """What the answer says of it, with a comma before it; empty when the request brought it."""
         return "" if self.used is None else f',"vector":{self.used.model_dump_json()}'

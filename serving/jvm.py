@@ -67,6 +67,12 @@ def start(*, heap_mib: int) -> None:
         raise ServiceFailed(f"the scoring JVM did not start: {error}. Set JAVA_HOME to a Java 8 to 25") from error
 
 
+def heap() -> tuple[int, int]:
+    """Bytes of the JVM's heap: in use, and at most."""
+    runtime = jpype.JClass("java.lang.Runtime").getRuntime()
+    return int(runtime.totalMemory()) - int(runtime.freeMemory()), int(runtime.maxMemory())
+
+
 def _libjvm() -> str:
     if not os.environ.get("JAVA_HOME") and (java := shutil.which("java")):
         home = Path(java).resolve().parent.parent

@@ -35,13 +35,14 @@ class ServedModel:
     def __init__(self, champion: Champion, mojo: Mojo) -> None:
         self.version: ModelVersion = champion.model
         self.since: datetime = champion.since
+        self.name = (self.version.use_case, self.version.region, str(self.version.version))
         self.encoder = RowEncoder(self.version.input_schema, mojo.names, mojo.domains)
         self.levels = {
             name: domain for name, domain in zip(mojo.names, mojo.domains, strict=True) if domain is not None
         }
         self.labels = mojo.labels or []
         self.mojo = mojo
-        self._outcome = outcome_of(mojo)
+        self.outcome = outcome_of(mojo)
         self.lane = Lane(mojo.slot())
         self.hit_share = HitShare()
         self._key_prefix = f"pred:{self.version.mojo_sha256}:"
@@ -78,18 +79,18 @@ class ServedModel:
 
     def cache_value(self, score: Score) -> bytes:
         """What the cache keeps of a prediction: the class and the probabilities, nothing of the request."""
-        return f"{{{self._outcome.text(score)}}}".encode()
+        return f"{{{self.outcome.text(score)}}}".encode()
 
     def from_cache(self, value: bytes) -> Score | None:
         """The prediction a cache value stands for; None when it is not one this model could have given."""
-        return self._outcome.parse(value)
+        return self.outcome.parse(value)
 
     def answer(
         self, entity_id: uuid.UUID, score: Score, *, cached: bool, fallback: bool = False, vector: str = ""
     ) -> bytes:
         """The whole answer as JSON: `PredictResponse`, written once; `vector` is that member, after a comma."""
         return (
-            f'{{"entity_id":"{entity_id}",{self._outcome.text(score)},"model":{self._model_text},'
+            f'{{"entity_id":"{entity_id}",{self.outcome.text(score)},"model":{self._model_text},'
             f'"fallback":{"true" if fallback else "false"},"cached":{"true" if cached else "false"}{vector}}}'
         ).encode()
 

@@ -62,14 +62,16 @@ class Predictions:
         """
         request, model = self.parse(body, call)
         if request.features is not None and request.overrides is None:
-            row, vector = model.row(request.features, request.region), ""
+            features, event_time = request.features, request.event_time
+            row, vector = model.row(features, request.region), ""
         else:
             chosen = await self.choose(model, request)
+            features, event_time = chosen.features, chosen.event_time
             row, vector = chosen.row, chosen.member
         call.mark_encoded()
         score, cached = await self.score(model, row)
         call.mark_scored()
-        call.cached = cached
+        call.cached, call.made_of = cached, (request.entity_id, event_time, features, score)
         return model.answer(request.entity_id, score, cached=cached, fallback=call.fallback, vector=vector)
 
     def parse(self, body: bytes, call: Call) -> tuple[PredictRequest, ServedModel]:

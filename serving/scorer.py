@@ -49,7 +49,10 @@ class Scorer:
     def __init__(self, *, threads: int, maximum_waiting: int = MAXIMUM_WAITING) -> None:
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inference")
         self._maximum_waiting = maximum_waiting
-        self._waiting = 0
+        self.waiting = 0
+        """Requests that wait or are being scored."""
+        self.hops: dict[int, int] = {}
+        """How many hops to the executor had so many rows, by rows."""
         self._loop = asyncio.get_running_loop()
 
     def submit(self, lane: Lane, row: bytes) -> asyncio.Future[Score]:
@@ -58,11 +61,11 @@ class Scorer:
         Raises:
             SidecarUnavailable: Too many requests wait already.
         """
-        if self._waiting >= self._maximum_waiting:
-            raise SidecarUnavailable(f"{self._waiting} predictions are waiting already: try again in a second")
+        if self.waiting >= self._maximum_waiting:
+            raise SidecarUnavailable(f"{self.waiting} predictions are waiting already: try again in a second")
         future: asyncio.Future[Score] = self._loop.create_future()
         lane.waiting.append((row, future))
-        self._waiting += 1
+        self.waiting += 1
         if not lane.under_way:
             lane.under_way = True
             # Not at once: what the loop has read in this same turn rides along.
@@ -76,6 +79,7 @@ class Scorer:
     def _dispatch(self, lane: Lane) -> None:
         batch = lane.waiting[: lane.model.capacity]
         lane.waiting = lane.waiting[lane.model.capacity :]
+        self.hops[len(batch)] = self.hops.get(len(batch), 0) + 1
         self._executor.submit(copy_context().run, self._score, lane, batch)
 
     def _score(self, lane: Lane, batch: list[_Waiting]) -> None:
@@ -88,7 +92,7 @@ class Scorer:
             self._dispatch(lane)
         else:
             lane.under_way = False
-        self._waiting -= len(batch)
+        self.waiting -= len(batch)
         for (_, future), outcome in zip(batch, outcomes, strict=True):
             if future.done():  # its request was cancelled
                 continue

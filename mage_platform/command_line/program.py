@@ -12,6 +12,7 @@ from mage_platform.command_line.entities import features
 from mage_platform.command_line.model_upkeep import prune, sign
 from mage_platform.command_line.models import models
 from mage_platform.command_line.pipelines import run
+from mage_platform.command_line.prediction_log import predictions
 from mage_platform.command_line.predictions import explain, predict
 from mage_platform.command_line.quarantine import quarantine
 from mage_platform.command_line.stack import doctor, status, up
@@ -60,7 +61,7 @@ def program() -> None:
 
 for command in (sign, prune):
     models.add_command(command)
-for command in (up, status, doctor, run, predict, explain, models, features, quarantine, use_case):
+for command in (up, status, doctor, run, predict, explain, predictions, models, features, quarantine, use_case):
     program.add_command(command)
 
 

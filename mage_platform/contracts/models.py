@@ -38,6 +38,8 @@ class NewVersion(Contract):
     """Greatest age of a stored vector that a prediction may be made from; None takes any."""
     default_features: dict[str, Any] | None = None
     """Vector of an entity whose own is missing or too old; None refuses the prediction."""
+    log_predictions: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the predictions that are kept with their vectors."""
     metrics: Metrics
     naive_metrics: Metrics
     leaderboard: list[LeaderboardRow]

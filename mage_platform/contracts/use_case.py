@@ -185,17 +185,21 @@ class Serving(Contract):
     default_features: dict[str, Any] | None = None
     """Vector that a prediction by entity is made from where the entity's own is missing or too old; the answer says so.
     None refuses such a prediction."""
+    log_predictions: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the predictions that are kept with their vectors: 1 is all, 0 none."""
     explanations: bool = False
     """Keep the best tree model beside a leader that cannot explain itself."""
 
 
 class Retention(Contract):
-    """How long the MOJOs of superseded versions are kept. What a version was stays readable for ever."""
+    """How long predictions and the MOJOs of superseded versions are kept. What a version was stays readable."""
 
     keep_versions: Annotated[int, Field(ge=1)] = 10
     """The newest versions of each region that keep their MOJO."""
     keep_days: Annotated[int, Field(ge=1)] = 30
     """Days for which any version keeps it, counted from its registration and from when an alias last left it."""
+    keep_predictions_days: Annotated[int, Field(ge=1)] = 90
+    """Days for which predictions are kept."""
 
 
 class UseCase(Contract):
