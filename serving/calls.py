@@ -24,6 +24,9 @@ class Caller(Protocol):
 
     name: str
 
+    def allows(self, use_case: str) -> bool:
+        """Whether this caller may use a use case."""
+
     def require(self, use_case: str) -> None:
         """Let this caller use a use case.
 
@@ -82,6 +85,10 @@ class Call:
         """
         if self.caller is not None:
             self.caller.require(use_case)
+
+    def sees(self, use_case: str) -> bool:
+        """Whether the caller is told of a use case."""
+        return self.caller is None or self.caller.allows(use_case)
 
     def mark_parsed(self) -> None:
         """The body has been read and parsed."""
