@@ -31,6 +31,8 @@ class DoorSettings(BaseModel):
     """Rows that may wait for the models; one more is refused with 503."""
     longest_wait_seconds: Annotated[float, Field(gt=0, le=60)] = 1.0
     """A row that would wait longer than this for its model, by what rows take at the moment, is refused with 503."""
+    body_memory_mib: Annotated[int, Field(ge=1)] = 512
+    """Memory for long bodies that are on their way in or being answered, all together; more is refused with 503."""
     maximum_connections: Annotated[int, Field(ge=1)] = 10_000
     """Open connections; one more is answered 503 and closed. Fewer where the process may not open so many files."""
     patience_seconds: Annotated[float, Field(gt=0, le=600)] = 30.0

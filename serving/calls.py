@@ -44,8 +44,8 @@ class Call:
     """
 
     __slots__ = (
-        "began", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id", "media_type",
-        "model", "parsed", "problem", "region", "route", "rows", "scored", "status", "use_case",
+        "began", "bytes_held", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id",
+        "media_type", "model", "parsed", "problem", "region", "route", "rows", "scored", "status", "use_case",
     )  # fmt: skip
 
     def __init__(self, route: str, headers: Sequence[Header] = ()) -> None:
@@ -75,6 +75,8 @@ class Call:
         self.problem = ""
         """Slug of the problem it ended with."""
         self.bytes_in = 0
+        self.bytes_held = 0
+        """Of the body, as long as it counts against the room for bodies."""
         self.bytes_out = 0
 
     def allow(self, use_case: str) -> None:
