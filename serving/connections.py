@@ -82,6 +82,8 @@ class Connection(HttpToolsProtocol):
             if what == "header" and mark is not None and not self.transport.is_closing():
                 self._end(408, f"the headers did not arrive within {self.limits.patience_seconds:g} seconds")
             else:
+                if self.cycle is not None:
+                    self.cycle.disconnected = True  # so that whoever writes the answer stops, rather than fails
                 self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
