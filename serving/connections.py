@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import structlog
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 from serving.problems import MEDIA_TYPE, problem_of_status
 
@@ -51,6 +51,7 @@ class Connection(HttpToolsProtocol):
         self._waits_for = ""
         self._mark: Any = None
         self._header_of: Any = None
+        self._answering: RequestResponseCycle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has connected."""
@@ -59,6 +60,11 @@ class Connection(HttpToolsProtocol):
             self.lookout.count("too many")
             return self._end(503, "too many connections are open: try again in a second", b"retry-after: 1\r\n")
         return self.lookout.begin(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone."""
+        self._forget()
+        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """A client has sent something."""
@@ -82,8 +88,7 @@ class Connection(HttpToolsProtocol):
             if what == "header" and mark is not None and not self.transport.is_closing():
                 self._end(408, f"the headers did not arrive within {self.limits.patience_seconds:g} seconds")
             else:
-                if self.cycle is not None:
-                    self.cycle.disconnected = True  # so that whoever writes the answer stops, rather than fails
+                self._forget()
                 self.transport.abort()
 
     def send_400_response(self, msg: str) -> None:
@@ -92,6 +97,16 @@ class Connection(HttpToolsProtocol):
 
     def _unsupported_upgrade_warning(self) -> None:
         """Nothing: the request is answered as if it had not asked for another protocol."""
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        self._answering = cycle
+        super()._start_asgi_task(cycle, app)
+
+    def _forget(self) -> None:
+        """Whoever writes an answer stops, rather than fails; with requests sent ahead it is not the last one's."""
+        if self._answering is not None and not self._answering.response_complete:
+            self._answering.disconnected = True
+            self._answering.message_event.set()
 
     def _state(self) -> tuple[str, Any]:
         """What is waited for, and what changes as soon as it comes; nothing while it is not the client's turn."""
