@@ -19,6 +19,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from mage_platform.door_settings import DoorSettings
 from mage_platform.errors import SettingsInvalid
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -123,8 +124,8 @@ class MageSettings(_Group):
         return f"http://{self.host}:{self.port}"
 
 
-class SidecarSettings(_Group):
-    """The FastAPI sidecar that answers predictions."""
+class SidecarSettings(DoorSettings, _Group):
+    """The FastAPI sidecar that answers predictions. What guards its door is in `door_settings`."""
 
     host: str = "127.0.0.1"
     """Address it binds to and is reached at."""
@@ -265,8 +266,7 @@ def source_connection(settings: Settings, name: str) -> SecretStr:
     Raises:
         SettingsInvalid: There is no such file, or nothing in it; names the file to write.
     """
-    folder = _secrets_folder(settings)
-    file = (folder or settings.state_folder / "secrets") / f"platform_source_{name}"
+    file = secret_file(settings, f"platform_source_{name}")
     try:
         text = file.read_text(encoding="utf-8").strip()
     except OSError:
@@ -279,6 +279,11 @@ def source_connection(settings: Settings, name: str) -> SecretStr:
             field="source.connection",
         )
     return SecretStr(text)
+
+
+def secret_file(settings: Settings, name: str) -> Path:
+    """Where a secret is kept, whether it is there or not."""
+    return (_secrets_folder(settings) or settings.state_folder / "secrets") / name
 
 
 def setting_names() -> list[str]:

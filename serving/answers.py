@@ -71,6 +71,7 @@ class Readiness(Contract):
     models: int
     registry: RegistryHealth
     not_loaded: list[ModelNotLoaded]
+    api_keys: str = Field("", description="Why the file of API keys is not what counts; empty when it is")
 
 
 def summary(model: ServedModel) -> ServedModelSummary:
@@ -91,7 +92,7 @@ def details(model: ServedModel) -> ServedModelDetails:
     )
 
 
-def readiness(repository: Repository) -> Readiness:
+def readiness(repository: Repository, keys_fault: str = "") -> Readiness:
     """Ready from the first loaded champion on; a registry that goes away later does not change that."""
     models, state = repository.models, repository.registry
     not_loaded = [
@@ -109,7 +110,14 @@ def readiness(repository: Repository) -> Readiness:
     ready = bool(models) and state.read_at is not None
     reason = "" if ready else _why_not(repository)
     status = "ready" if ready else "not ready"
-    return Readiness(status=status, reason=reason, models=len(models), registry=registry, not_loaded=not_loaded)
+    return Readiness(
+        status=status,
+        reason=reason,
+        models=len(models),
+        registry=registry,
+        not_loaded=not_loaded,
+        api_keys=keys_fault,
+    )
 
 
 def _why_not(repository: Repository) -> str:

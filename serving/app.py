@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
@@ -23,11 +22,14 @@ from mage_platform.settings import Settings
 from serving import jvm
 from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, summary
 from serving.cache import Cache, connect
+from serving.calls import Header
 from serving.documentation import add_documentation, request_body
 from serving.explainers import Explainers
 from serving.explanations import Explanations
 from serving.exposition import Exposition, Watched, add_metrics
-from serving.front_door import FrontDoor, Route
+from serving.front_door import FrontDoor, Route, headers_of
+from serving.guard import door_guard
+from serving.keys import Keyring, keyring
 from serving.metrics import RequestMetrics
 from serving.prediction import Predictions
 from serving.prediction_log import PredictionLog
@@ -36,6 +38,7 @@ from serving.registry_source import ChampionSource, RegistrySource
 from serving.reports import add_reports
 from serving.repository import Repository
 from serving.request_log import RequestLog
+from serving.room import Room
 from serving.scorer import Scorer
 from serving.tracing import Tracing
 from serving.vector_cache import vector_cache
@@ -72,10 +75,13 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     Args:
         settings: Of this process.
         source: Where champions come from; the registry when left out.
+
+    Raises:
+        SettingsInvalid: There is no key that models, or callers, could be checked with.
     """
+    keys = keyring(settings)
     source = source or RegistrySource(settings, settings.state_folder / "serving")
     repository = Repository(source=source, refresh_seconds=settings.sidecar.refresh_seconds)
-
     counted, request_log = RequestMetrics(), RequestLog(settings.sidecar)
     exposition = Exposition(counted, repository, request_log)
 
@@ -84,7 +90,11 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         assert isinstance(app, Sidecar)
         jvm.start(heap_mib=settings.sidecar.java_heap_mib)
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-        scorer = Scorer(threads=settings.sidecar.inference_threads)
+        scorer = Scorer(
+            threads=settings.sidecar.inference_threads,
+            maximum_waiting=settings.sidecar.maximum_waiting,
+            longest_wait_seconds=settings.sidecar.longest_wait_seconds,
+        )
         cache = Cache(connect(settings))
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
@@ -92,7 +102,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         exposition.watched = Watched(scorer, cache, vectors, kept)
         tracing = Tracing.of(settings.sidecar)
         observers = [each for each in (counted, kept, request_log, tracing) if each is not None]
-        app.door = FrontDoor(observers=observers)
+        app.door.observe(observers)
         request_log.start()
         if kept is not None:
             kept.start()
@@ -105,11 +115,13 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
             EXPLAIN: Route(EXPLAIN, explanations.answer),
         }
         repository.start()
+        watching = asyncio.create_task(keys.watch())
         # What the imports left behind lives as long as the process: the collector need not look at it again.
         gc.freeze()
         try:
             yield
         finally:
+            watching.cancel()
             await asyncio.to_thread(repository.stop)
             await asyncio.to_thread(scorer.close)
             await asyncio.to_thread(explaining.close)
@@ -126,17 +138,31 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None if settings.sidecar.docs == "off" else "/openapi.json",
         redirect_slashes=False,  # an address that is wrong by a slash is a problem like any other
+        dependencies=[Depends(_hold_against_key)],
     )
-    app.door, app.short_ways = FrontDoor(), {}
+    app.short_ways = {}
+    app.door = FrontDoor(
+        door_guard(settings, keys),
+        patience_seconds=settings.sidecar.patience_seconds,
+        room=Room(settings.sidecar.maximum_under_way, settings.sidecar.body_memory_mib << 20),
+    )
     _add_prediction(app)
     _add_models(app, repository)
     add_reports(app, settings, repository)
-    _add_health(app, repository)
+    _add_health(app, repository, keys)
     add_metrics(app, exposition)
-    add_documentation(app, repository)
+    add_documentation(app, repository, keys)
     _add_problems(app)
     return app
+
+
+async def _hold_against_key(request: Request) -> None:
+    """Whatever route names a use case in its path: the caller's key must be for it."""
+    use_case = request.path_params.get("use_case")
+    if use_case is not None:
+        request.state.call.allow(use_case)
 
 
 def _add_prediction(app: Sidecar) -> None:
@@ -180,9 +206,9 @@ class _ShortWay(Response):
 
 def _add_models(app: FastAPI, repository: Repository) -> None:
     @app.get("/v1/models", summary="What is served", tags=["models"])
-    async def list_models() -> ServedModels:
-        models = repository.models
-        return ServedModels(models=[summary(models[key]) for key in sorted(models)])
+    async def list_models(request: Request) -> ServedModels:
+        models, call = repository.models, request.state.call
+        return ServedModels(models=[summary(models[key]) for key in sorted(models) if call.sees(key[0])])
 
     @app.get(
         "/v1/models/{use_case}/{region}",
@@ -194,7 +220,7 @@ def _add_models(app: FastAPI, repository: Repository) -> None:
         return details(repository.model(use_case, region))
 
 
-def _add_health(app: FastAPI, repository: Repository) -> None:
+def _add_health(app: FastAPI, repository: Repository, keys: Keyring) -> None:
     @app.get("/health/live", summary="The process answers", tags=["health"])
     async def live() -> dict[str, str]:
         return {"status": "live"}
@@ -206,7 +232,7 @@ def _add_health(app: FastAPI, repository: Repository) -> None:
         responses={503: {"model": Readiness, "description": "Not yet, with the reason"}},
     )
     async def ready(response: Response) -> Readiness:
-        state = readiness(repository)
+        state = readiness(repository, keys.fault)
         response.status_code = 200 if state.status == "ready" else 503
         return state
 
@@ -214,13 +240,13 @@ def _add_health(app: FastAPI, repository: Repository) -> None:
 def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(PlatformError)
     async def platform_error(request: Request, error: PlatformError) -> Response:
-        status, _, body = problem_of(error)
-        return _problem(status, body)
+        status, request.state.call.problem, body = problem_of(error)
+        return _problem(status, body, headers_of(error, status))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         body = problem_of_status(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-        return _problem(error.status_code, body, dict(error.headers or {}))
+        return _problem(error.status_code, body, [(k.encode(), v.encode()) for k, v in (error.headers or {}).items()])
 
     @app.exception_handler(RequestValidationError)
     async def parameters_invalid(request: Request, error: RequestValidationError) -> Response:
@@ -232,5 +258,7 @@ def _add_problems(app: FastAPI) -> None:
         return _problem(status, body)
 
 
-def _problem(status: int, body: bytes, headers: dict[str, Any] | None = None) -> Response:
-    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+def _problem(status: int, body: bytes, headers: Sequence[Header] = ()) -> Response:
+    response = Response(body, status_code=status, media_type=MEDIA_TYPE)
+    response.raw_headers += headers
+    return response

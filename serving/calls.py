@@ -28,6 +28,9 @@ class Caller(Protocol):
 
     name: str
 
+    def allows(self, use_case: str) -> bool:
+        """Whether this caller may use a use case."""
+
     def require(self, use_case: str) -> None:
         """Let this caller use a use case.
 
@@ -45,9 +48,9 @@ class Call:
     """
 
     __slots__ = (
-        "began", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id", "made_of",
-        "media_type", "model", "parsed", "problem", "region", "route", "rows", "scored", "status", "use_case",
-        "variant",
+        "began", "bytes_held", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id",
+        "made_of", "media_type", "model", "parsed", "problem", "region", "route", "rows", "scored", "status",
+        "use_case", "variant",
     )  # fmt: skip
 
     def __init__(self, route: str, headers: Sequence[Header] = ()) -> None:
@@ -81,6 +84,8 @@ class Call:
         self.problem = ""
         """Slug of the problem it ended with."""
         self.bytes_in = 0
+        self.bytes_held = 0
+        """Of the body, as long as it counts against the room for bodies."""
         self.bytes_out = 0
 
     def allow(self, use_case: str) -> None:
@@ -91,6 +96,10 @@ class Call:
         """
         if self.caller is not None:
             self.caller.require(use_case)
+
+    def sees(self, use_case: str) -> bool:
+        """Whether the caller is told of a use case."""
+        return self.caller is None or self.caller.allows(use_case)
 
     def mark_parsed(self) -> None:
         """The body has been read and parsed."""

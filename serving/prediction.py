@@ -62,7 +62,8 @@ class Predictions:
         """
         request, model = self.parse(body, call)
         if request.features is not None and request.overrides is None:
-            features, event_time = request.features, request.event_time
+            features: Mapping[str, Any] = request.features
+            event_time = request.event_time
             row, vector = model.row(features, request.region), ""
         else:
             chosen = await self.choose(model, request)
@@ -83,7 +84,7 @@ class Predictions:
         try:
             request = _parse(body)
         except ValidationError as error:
-            raise self._all_faults(error, body) from None
+            raise self._all_faults(error, body, call) from None
         call.mark_parsed()
         call.use_case, call.region = request.use_case, request.region
         call.allow(request.use_case)
@@ -131,8 +132,12 @@ class Predictions:
         self._cache.write(key, model.cache_value(score), model.version.cache_ttl_seconds)
         return score, False
 
-    def _all_faults(self, error: ValidationError, body: bytes) -> PlatformError:
-        """What is wrong with the request, and with its features as well where a model can tell."""
+    def _all_faults(self, error: ValidationError, body: bytes, call: Call) -> PlatformError:
+        """What is wrong with the request, and with its features as well where a model can tell.
+
+        Raises:
+            PlatformError: The caller's key is not for the use case, about which it is told nothing then.
+        """
         problem = as_invalid_request(error)
         if not isinstance(problem, RequestInvalid):
             return problem
@@ -140,6 +145,7 @@ class Predictions:
         use_case, region, features = sent.get("use_case"), sent.get("region"), sent.get("features")
         if not (isinstance(use_case, str) and isinstance(region, str) and isinstance(features, dict)):
             return problem
+        call.allow(use_case)
         model = self.repository.served(use_case, region)
         if model is None:
             return problem

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import httpx
 
+from mage_platform.api_keys import own_headers, own_key_file
 from mage_platform.command_line.output import Function, json_option, print_json, print_table
 from mage_platform.command_line.surroundings import present_settings
 from mage_platform.errors import ContractViolated, NotFound, PlatformError, SidecarUnavailable
@@ -106,7 +107,7 @@ def ask(settings: Settings, request: dict[str, Any], path: str = "/v1/predict") 
     """
     address = f"{settings.sidecar.url}{path}"
     try:
-        response = httpx.post(address, json=request, timeout=10.0)
+        response = httpx.post(address, json=request, headers=own_headers(settings), timeout=10.0)
     except httpx.HTTPError as error:
         raise SidecarUnavailable(
             f"the sidecar at {settings.sidecar.url} does not answer ({error}): start it with `make run`, or check "
@@ -115,17 +116,19 @@ def ask(settings: Settings, request: dict[str, Any], path: str = "/v1/predict") 
     if response.is_success:
         answer: dict[str, Any] = response.json()
         return answer
-    raise _refusal(response)
+    raise _refusal(response, settings)
 
 
-def _refusal(response: httpx.Response) -> PlatformError:
+def _refusal(response: httpx.Response, settings: Settings) -> PlatformError:
     problem = response.json() if "json" in response.headers.get("content-type", "") else {}
     lines = [problem.get("detail") or problem.get("title") or f"HTTP {response.status_code}"]
     faults = problem.get("errors", [])
     if len(faults) > 1:  # a single one is what the detail says already
         lines += [f"  {each.get('field')}: {each.get('message')}" for each in faults]
+    if response.status_code in (401, 403):
+        lines.append(f"the key is read from {own_key_file(settings)}; `mage-platform keys create NAME --own` writes it")
     if response.status_code == 404:
         return NotFound("\n".join(lines))
-    if response.status_code >= 500:
+    if response.status_code == 429 or response.status_code >= 500:
         return SidecarUnavailable("\n".join(lines))
     return ContractViolated("\n".join(lines))

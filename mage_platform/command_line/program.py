@@ -9,6 +9,7 @@ import click
 
 from mage_platform import __version__
 from mage_platform.command_line.entities import features
+from mage_platform.command_line.keys import keys
 from mage_platform.command_line.model_upkeep import prune, sign
 from mage_platform.command_line.models import models
 from mage_platform.command_line.pipelines import run
@@ -61,7 +62,8 @@ def program() -> None:
 
 for command in (sign, prune):
     models.add_command(command)
-for command in (up, status, doctor, run, predict, explain, predictions, models, features, quarantine, use_case):
+COMMANDS = (up, status, doctor, run, predict, explain, predictions, models, keys, features, quarantine, use_case)
+for command in COMMANDS:
     program.add_command(command)
 
 

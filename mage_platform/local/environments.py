@@ -83,7 +83,8 @@ class Environment:
 
 
 def environments_for(command: str, project: Path = PROJECT) -> list[Environment]:
-    """What a command needs: `test` adds the tools for tests and checks, `bench-feast` the one in which Feast runs."""
+    """What a command needs: `test` adds the tools for tests and checks, among them Schemathesis in an environment of
+    its own, `bench-feast` the one in which Feast runs."""
     platform, tools = project / "requirements.txt", project / "requirements-dev.txt"
     main_environment = (
         Environment(project / ".venv", (platform, tools))
@@ -95,7 +96,14 @@ def environments_for(command: str, project: Path = PROJECT) -> list[Environment]
             place_of_state.chosen(project) / "feast-environment", (project / "benchmarks" / "feast-requirements.txt",)
         )
         return [main_environment, feast]
-    return [main_environment, Environment(project / ".venv-serving", (project / "serving" / "requirements.txt",))]
+    serving = Environment(project / ".venv-serving", (project / "serving" / "requirements.txt",))
+    if command == "test":
+        schemathesis = Environment(
+            place_of_state.chosen(project) / "schemathesis-environment",
+            (project / "tests" / "serving" / "schemathesis-requirements.txt",),
+        )
+        return [main_environment, serving, schemathesis]
+    return [main_environment, serving]
 
 
 def digest(file: Path) -> str:

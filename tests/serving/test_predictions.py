@@ -126,11 +126,11 @@ def test_an_unknown_region_is_named_with_those_that_are_served(served: Sidecar, 
     assert faults(answer) == {"region": ("has no model; served: 'east', 'north', 'south'", "west")}
 
 
-def test_an_unknown_use_case_is_named_with_those_that_are_served(served: Sidecar, trained: Trained) -> None:
+def test_an_unknown_use_case_is_named_with_where_to_look(served: Sidecar, trained: Trained) -> None:
     answer = served.predict("weather", "north", trained.vectors()[0])
     assert answer.status_code == 404
     assert faults(answer)["use_case"][1] == "weather"
-    assert "'delays'" in answer.json()["detail"]
+    assert "GET /v1/models" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("body", ["", "{", "flights", '{"use_case": "delays",}', b"\xff\xfe"])
