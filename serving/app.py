@@ -21,7 +21,7 @@ from mage_platform.contracts import PredictResponse
 from mage_platform.errors import PlatformError
 from mage_platform.settings import Settings
 from serving import jvm
-from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, summary
+from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, served_models
 from serving.cache import Cache, connect
 from serving.documentation import add_documentation, request_body
 from serving.front_door import FrontDoor, Route
@@ -67,6 +67,8 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     repository = Repository(
         source=source or RegistrySource(settings, settings.state_folder / "serving"),
         refresh_seconds=settings.sidecar.refresh_seconds,
+        most_models=settings.sidecar.models_in_memory,
+        most_bytes=settings.sidecar.models_in_memory_mib << 20,
     )
 
     @asynccontextmanager
@@ -139,8 +141,7 @@ class _ShortWay(Response):
 def _add_models(app: FastAPI, repository: Repository) -> None:
     @app.get("/v1/models", summary="What is served", tags=["models"])
     async def list_models() -> ServedModels:
-        models = repository.models
-        return ServedModels(models=[summary(models[key]) for key in sorted(models)])
+        return served_models(repository)
 
     @app.get(
         "/v1/models/{use_case}/{region}",
@@ -149,7 +150,7 @@ def _add_models(app: FastAPI, repository: Repository) -> None:
         responses=responses(404, 503),
     )
     async def show_model(use_case: str, region: str) -> ServedModelDetails:
-        return details(repository.model(use_case, region))
+        return details(await repository.in_memory(use_case, region))
 
 
 def _add_health(app: FastAPI, repository: Repository) -> None:

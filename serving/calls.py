@@ -42,7 +42,7 @@ class Call:
 
     __slots__ = (
         "began", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id", "media_type",
-        "model", "parsed", "problem", "region", "route", "rows", "scored", "status", "use_case",
+        "model", "parsed", "problem", "region", "route", "rows", "score", "scored", "status", "use_case", "variant",
     )  # fmt: skip
 
     def __init__(self, route: str, headers: Sequence[Header] = ()) -> None:
@@ -56,7 +56,11 @@ class Call:
         self.use_case = ""
         self.region = ""
         self.model: ServedModel | None = None
-        """Which model answered."""
+        """Which model answered,"""
+        self.variant = "champion"
+        """and as what: champion or canary."""
+        self.score: Sequence[float] | None = None
+        """Of a single prediction, as the model gave it."""
         self.rows = 1
         self.cached: bool | None = None
         self.fallback = False

@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.calls import JSON, Call, Guard, Header, Observer, request_id
 from serving.encoding import Fault
+from serving.on_demand import ModelNotInMemory, once_in_memory
 from serving.patience import Patience
 from serving.problems import MEDIA_TYPE, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
 
@@ -81,7 +83,10 @@ class FrontDoor:
                 raise _too_large(route)
             body = await _in_time(receive, route)
             call.bytes_in = len(body)
-            payload = await route.answer(body, call)
+            try:
+                payload = await route.answer(body, call)
+            except ModelNotInMemory as absent:
+                payload = await once_in_memory(partial(route.answer, body, call), absent)
             call.status, headers = 200, []
         except ClientGone:
             return

@@ -23,6 +23,7 @@ from serving.models import ServedModel
 from serving.problems import RequestInvalid, VectorTooOld, as_invalid_request
 from serving.repository import Repository
 from serving.scorer import Scorer
+from serving.shadows import Shadows
 
 _REQUEST: TypeAdapter[PredictRequest] = TypeAdapter(PredictRequest)
 _parse = _REQUEST.validate_json
@@ -50,6 +51,7 @@ class Predictions:
         self, repository: Repository, scorer: Scorer, vectors: VectorStore, cache: Cache, policy: CachePolicy
     ) -> None:
         self.repository = repository
+        self.shadows = Shadows(scorer)
         self._scorer = scorer
         self._vectors = vectors
         self._cache = cache
@@ -76,25 +78,30 @@ class Predictions:
         call.mark_parsed()
         call.use_case, call.region = request.use_case, request.region
         call.allow(request.use_case)
-        call.model = model = self.repository.model(request.use_case, request.region)
-        if request.features is not None:
-            row = model.row(request.features, request.region)
+        call.model = model = self.repository.model(request.use_case, request.region, request.entity_id)
+        call.variant = model.variant
+        features: Mapping[str, Any] | None = request.features
+        if features is not None:
+            row = model.row(features, request.region)
         else:
-            row = await self._stored_row(model, request)
+            row, features = await self._stored_row(model, request)
         call.mark_encoded()
         if self._policy == "off":
             score, cached = await self._scorer.submit(model.lane, row), False
         else:
             score, cached = await self._look_aside(model, row)
         call.mark_scored()
+        call.score = score
+        if model.challenge is not None:
+            self.shadows.offer(model.challenge, call, request.entity_id, features)
         call.cached, call.fallback = cached, (fallback := model.version.region != request.region)
         return model.answer(request.entity_id, score, cached=cached, fallback=fallback)
 
-    async def _stored_row(self, model: ServedModel, request: PredictRequest) -> bytes:
+    async def _stored_row(self, model: ServedModel, request: PredictRequest) -> tuple[bytes, Mapping[str, Any]]:
         vector = await self._vectors.latest(request.use_case, request.region, request.entity_id, request.event_time)
         _refuse_too_old(vector, request.event_time or datetime.now(UTC), model.version.maximum_vector_age_seconds)
         try:
-            return model.row(vector.features, request.region)
+            return model.row(vector.features, request.region), vector.features
         except VectorRefused as error:
             error.message = (
                 f"the stored vector of {vector.event_time.isoformat()} does not fit the model: {error.message}. "

@@ -56,7 +56,7 @@ def list_models(use_case: str | None, region: str | None, every: bool, as_json: 
     with connect(present_settings()) as connection:
         serving = champions(connection, use_case=use_case, region=region)
         beside = challengers(connection, use_case=use_case, region=region)
-        versions = [each.model for each in (*serving, *beside)]
+        versions = [each.model for each in serving] + [each.model for each in beside]
         versions.sort(key=lambda each: (each.use_case, each.region, -each.version))
         if every:
             versions = model_versions(connection, use_case=use_case, region=region)

@@ -11,7 +11,6 @@ from mage_platform.contracts.metrics import Metrics
 from mage_platform.contracts.strict import Contract, Name, Region, Sha256
 from mage_platform.contracts.training import LeaderboardRow, Lineage, PartialDependence, TrainingWindow
 
-
 ChallengerMode = Literal["canary", "shadow"]
 """As canary a challenger answers its share of the entities; as shadow it scores them beside the champion's answer."""
 

@@ -17,7 +17,14 @@ from mage_platform.registry.reports import has_report, report_document, report_p
 from mage_platform.registry.retention import digests_of_runs, drop_artifacts
 from mage_platform.registry.signatures import SigningKey, VerificationKeys, signing_key, verification_keys
 from mage_platform.registry.signing import Signing, sign_registered
-from mage_platform.registry.versions import fetch_model, model_version, model_versions, register, version_of_run
+from mage_platform.registry.versions import (
+    fetch_model,
+    kept_model,
+    model_version,
+    model_versions,
+    register,
+    version_of_run,
+)
 
 __all__ = [
     "Signing",
@@ -36,6 +43,7 @@ __all__ = [
     "fetch_model",
     "forget_artifacts",
     "has_report",
+    "kept_model",
     "last_decision",
     "lock_region",
     "model_version",

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from mage_platform.contracts import AliasMove, ChallengerChange, ChallengerMode, Champion
 from mage_platform.database.connections import Connection
-from mage_platform.errors import ContractViolated
+from mage_platform.errors import ContractViolated, ModelNotFound
 from mage_platform.registry.artifacts import QUERIES
 from mage_platform.registry.challengers import QUERIES as OF_CHALLENGERS
 from mage_platform.registry.challengers import end_challenger, record_change
