@@ -9,6 +9,7 @@ import click
 from mage_platform.command_line.model_challengers import canary, shadow, share_text, withdraw
 from mage_platform.command_line.model_details import diff, show
 from mage_platform.command_line.model_report import report
+from mage_platform.command_line.model_reproduction import reproduce
 from mage_platform.command_line.output import json_option, print_json, print_table
 from mage_platform.command_line.surroundings import present_settings
 from mage_platform.contracts import POOLED, AliasMove, Challenger, ModelVersion
@@ -41,6 +42,7 @@ models.add_command(report)
 models.add_command(canary)
 models.add_command(shadow)
 models.add_command(withdraw)
+models.add_command(reproduce)
 
 
 @models.command("list")
