@@ -80,12 +80,17 @@ class ModelMemory:
                 self.models = {other: kept for other, kept in self.models.items() if other != key}
             return model
 
-    def by_use(self) -> list[Key]:
-        """The loaded models, the most used first."""
+    def cool(self) -> None:
+        """Let the uses since the last time count as of now, and the older ones for less; to be called now and then."""
         with self._changing:
             now = time.monotonic()
             for model in self.models.values():
                 _cool(model, now)
+
+    def by_use(self) -> list[Key]:
+        """The loaded models, the most used first."""
+        self.cool()
+        with self._changing:
             return sorted(self.models, key=lambda key: -self.models[key].heat)
 
     def _make_room(self, models: dict[Key, ServedModel], newest: Key, now: float) -> list[Key]:

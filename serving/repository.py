@@ -36,6 +36,8 @@ FIRST_LOADING_SECONDS = 1.5
 """How long a start waits for further models once it has one."""
 FROM_DISK_AFTER_SECONDS = 2.0
 """How long a start waits for a registry that does not answer before it takes what was last seen."""
+COOLING_SECONDS = 20.0
+"""How often uses of models grow older."""
 MOST_NAMES = 30
 """Regions or use cases that a problem lists."""
 
@@ -74,6 +76,7 @@ class Repository:
     memory: ModelMemory = field(init=False)
     _loader: ModelLoader = field(init=False)
     _marker: int | None = None
+    _cool_at: float = 0.0
     _stop: threading.Event = field(default_factory=threading.Event)
     _starting: threading.Lock = field(default_factory=threading.Lock)
     _thread: threading.Thread | None = None
@@ -239,6 +242,9 @@ class Repository:
         """Until the next look; what is still to be loaded is, by and by."""
         until = time.monotonic() + self.refresh_seconds
         self._loader.preload(reader, until, self._stop, pace=1.0)
+        if until >= self._cool_at:
+            self._cool_at = until + COOLING_SECONDS
+            self.memory.cool()
         self._stop.wait(max(0.0, until - time.monotonic()))
 
     def _unreachable(self, reason: str) -> None:
