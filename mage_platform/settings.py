@@ -131,12 +131,18 @@ class SidecarSettings(DoorSettings, _Group):
     """Address it binds to and is reached at."""
     port: Port = 8000
     """Port."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that answer on the port, each with a JVM and models of its own. One that dies is started again."""
     inference_threads: Annotated[int, Field(ge=1, le=64)] = max(1, os.cpu_count() or 1)
     """Threads of the executor that scores."""
     refresh_seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
     """How often the registry is asked for new champions."""
     java_heap_mib: Annotated[int, Field(ge=64)] = 256
     """Heap of the scoring JVM inside the process, in MiB."""
+    models_in_memory: Annotated[int, Field(ge=1)] = 1_000
+    """Most models kept in memory; the others are loaded when they are asked for, in the place of the least used."""
+    models_in_memory_mib: Annotated[int, Field(ge=1)] = 128
+    """Most MiB of the models in memory, unpacked. Half of `java_heap_mib` leaves room to work."""
     prediction_cache: CachePolicy = "adaptive"
     """Whether the look-aside cache takes part: for every request, while it is measured cheaper than scoring, never."""
     request_log: Literal["all", "notable", "off"] = "all"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import resource
 import signal
 import socket
@@ -16,6 +17,7 @@ from mage_platform.settings import Settings, load_settings
 from serving.app import create_app
 from serving.connections import Limits, connection_kind
 from serving.log_forwarding import forward
+from serving.workers import Workers, stop_with
 
 log = structlog.get_logger()
 DRAIN_SECONDS = 10
@@ -29,15 +31,23 @@ def main() -> int:
     Returns:
         0 after a stop that was asked for, 2 when it cannot start; then one line says why.
     """
+    arguments = _arguments()
     try:
         settings = load_settings()
         application = create_app(settings)
-        listener = _listen(settings)
+        listener = socket.socket(fileno=arguments.listener) if arguments.listener else _listen(settings)
     except PlatformError as error:
         print(f"the sidecar cannot start: {error}", file=sys.stderr)
         return 2
     configure_logging(settings)
     forward()
+    if arguments.lifeline:
+        stop_with(arguments.lifeline)
+    elif settings.sidecar.workers > 1:
+        log.info("sidecar started", address=settings.sidecar.url, workers=settings.sidecar.workers)
+        code = Workers(listener, settings.sidecar.workers, DRAIN_SECONDS + 5.0).run()
+        log.info("sidecar stopped")
+        return code
     config = uvicorn.Config(
         application,
         loop="uvloop",
@@ -54,7 +64,7 @@ def main() -> int:
     # uvicorn raises the signal once more when it has drained; with these the process then ends with 0.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    log.info("sidecar started", address=settings.sidecar.url)
+    log.info("sidecar started", address=settings.sidecar.url, worker=arguments.worker)
     server = uvicorn.Server(config)
     server.run(sockets=[listener])
     log.info("sidecar stopped")
@@ -73,6 +83,15 @@ def _limits(settings: Settings) -> Limits:
         connections = max(1, soft - FILES_BESIDE_CONNECTIONS)
         log.warning("fewer connections than wanted: raise the limit of open files", connections=connections, files=soft)
     return Limits(connections, settings.sidecar.patience_seconds)
+
+
+def _arguments() -> argparse.Namespace:
+    """What `serving.workers` tells a worker; a sidecar that is started by itself gets none of it."""
+    parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
+    parser.add_argument("--worker", type=int, default=0, help="its number among the workers")
+    parser.add_argument("--listener", type=int, help="file descriptor of the listening socket")
+    parser.add_argument("--lifeline", type=int, help="file descriptor that ends when the parent does")
+    return parser.parse_args()
 
 
 def _listen(settings: Settings) -> socket.socket:

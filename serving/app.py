@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -19,36 +16,26 @@ from mage_platform import __version__
 from mage_platform.contracts import ExplainResponse, PredictResponse
 from mage_platform.errors import PlatformError
 from mage_platform.settings import Settings
-from serving import jvm
-from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, summary
-from serving.cache import Cache, connect
+from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, served_models
+from serving.assembly import Parts
 from serving.calls import Header
 from serving.documentation import add_documentation, request_body
-from serving.explainers import Explainers
-from serving.explanations import Explanations
-from serving.exposition import Exposition, Watched, add_metrics
+from serving.exposition import Exposition, add_metrics
 from serving.front_door import FrontDoor, Route, headers_of
 from serving.guard import door_guard
 from serving.keys import Keyring, keyring
 from serving.metrics import RequestMetrics
 from serving.prediction import Predictions
-from serving.prediction_log import PredictionLog
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
 from serving.reports import add_reports
 from serving.repository import Repository
 from serving.request_log import RequestLog
 from serving.room import Room
-from serving.scorer import Scorer
-from serving.tracing import Tracing
-from serving.vector_cache import vector_cache
-from serving.vectors import StoredVectors
 
 log = structlog.get_logger()
 PREDICT = "/v1/predict"
 EXPLAIN = "/v1/explain"
-# Python lets a thread keep the interpreter for 5 ms when another wants it; a batch would wait that long to begin.
-SWITCH_INTERVAL_SECONDS = 0.0005
 
 
 class Sidecar(FastAPI):
@@ -81,55 +68,26 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     """
     keys = keyring(settings)
     source = source or RegistrySource(settings, settings.state_folder / "serving")
-    repository = Repository(source=source, refresh_seconds=settings.sidecar.refresh_seconds)
-    counted, request_log = RequestMetrics(), RequestLog(settings.sidecar)
-    exposition = Exposition(counted, repository, request_log)
+    repository = Repository(
+        source=source,
+        refresh_seconds=settings.sidecar.refresh_seconds,
+        most_models=settings.sidecar.models_in_memory,
+        most_bytes=settings.sidecar.models_in_memory_mib << 20,
+    )
+    requests, request_log = RequestMetrics(), RequestLog(settings.sidecar)
+    exposition = Exposition(requests, repository, request_log)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert isinstance(app, Sidecar)
-        jvm.start(heap_mib=settings.sidecar.java_heap_mib)
-        sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-        scorer = Scorer(
-            threads=settings.sidecar.inference_threads,
-            maximum_waiting=settings.sidecar.maximum_waiting,
-            longest_wait_seconds=settings.sidecar.longest_wait_seconds,
-        )
-        cache = Cache(connect(settings))
-        vectors = StoredVectors(settings, vector_cache(settings))
-        await vectors.open()
-        kept = PredictionLog(settings) if settings.sidecar.prediction_log else None
-        exposition.watched = Watched(scorer, cache, vectors, kept)
-        tracing = Tracing.of(settings.sidecar)
-        observers = [each for each in (counted, kept, request_log, tracing) if each is not None]
-        app.door.observe(observers)
-        request_log.start()
-        if kept is not None:
-            kept.start()
-        app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        # A thread of its own: an explanation costs a hundred predictions, and must not stand in their way.
-        explaining = Scorer(threads=1, maximum_waiting=1_000)
-        explanations = Explanations(app.predictions, Explainers(source), explaining)
-        app.short_ways = {
-            PREDICT: Route(PREDICT, app.predictions.answer),
-            EXPLAIN: Route(EXPLAIN, explanations.answer),
-        }
-        repository.start()
-        watching = asyncio.create_task(keys.watch())
-        # What the imports left behind lives as long as the process: the collector need not look at it again.
-        gc.freeze()
-        try:
+        parts = Parts(settings, source, repository, keys, requests, request_log, exposition)
+        async with parts.running() as (app.predictions, explanations):
+            app.door.observe(parts.observers)
+            app.short_ways = {
+                PREDICT: Route(PREDICT, app.predictions.answer),
+                EXPLAIN: Route(EXPLAIN, explanations.answer),
+            }
             yield
-        finally:
-            watching.cancel()
-            await asyncio.to_thread(repository.stop)
-            await asyncio.to_thread(scorer.close)
-            await asyncio.to_thread(explaining.close)
-            await cache.close()
-            await vectors.close()
-            for each in (kept, tracing, request_log):
-                if each is not None:
-                    await asyncio.to_thread(each.close)
 
     app = Sidecar(
         title="Predictions",
@@ -207,8 +165,7 @@ class _ShortWay(Response):
 def _add_models(app: FastAPI, repository: Repository) -> None:
     @app.get("/v1/models", summary="What is served", tags=["models"])
     async def list_models(request: Request) -> ServedModels:
-        models, call = repository.models, request.state.call
-        return ServedModels(models=[summary(models[key]) for key in sorted(models) if call.sees(key[0])])
+        return served_models(repository, request.state.call.sees)
 
     @app.get(
         "/v1/models/{use_case}/{region}",
@@ -217,7 +174,7 @@ def _add_models(app: FastAPI, repository: Repository) -> None:
         responses=responses(404, 503),
     )
     async def show_model(use_case: str, region: str) -> ServedModelDetails:
-        return details(repository.model(use_case, region))
+        return details(await repository.in_memory(use_case, region))
 
 
 def _add_health(app: FastAPI, repository: Repository, keys: Keyring) -> None:

@@ -64,9 +64,9 @@ class Call:
         self.use_case = ""
         self.region = ""
         self.model: ServedModel | None = None
-        """Which model answered."""
+        """Which model answered,"""
         self.variant = "champion"
-        """What that model was for this request."""
+        """and as what: champion or canary."""
         self.made_of: MadeOf | None = None
         """What a single prediction was made of."""
         self.rows = 1

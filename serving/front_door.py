@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from starlette.types import Message, Receive, Scope, Send
 
 from serving.calls import JSON, Call, Guard, Header, Observer, request_id
 from serving.encoding import Fault
+from serving.on_demand import ModelNotInMemory, once_in_memory
 from serving.patience import Patience
 from serving.problems import MEDIA_TYPE, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
 from serving.refusals import KeyRefused, Overloaded
@@ -100,6 +102,8 @@ class FrontDoor:
             self._room.enter()
             try:
                 payload = await route.answer(body, call)
+            except ModelNotInMemory as absent:
+                payload = await once_in_memory(partial(route.answer, body, call), absent)
             finally:
                 self._room.leave()
             call.status, headers = 200, []

@@ -10,7 +10,10 @@ import math
 import os
 import shutil
 import threading
+import weakref
+from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -28,6 +31,11 @@ Score = Sequence[float]
 
 _loaders: dict[str, Any] = {}
 _lock = threading.Lock()
+_Memory = tuple[memoryview, Any]
+"""Bytes of this process, and the direct buffer through which Java sees them."""
+_free: defaultdict[int, list[_Memory]] = defaultdict(list)
+"""Memory that a dropped slot gave back, by size. Java lets go of a direct buffer only at a collection, and none comes
+while the heap is large enough: without this, models that come and go would leave their buffers behind."""
 
 
 class ScoresRows(Protocol):
@@ -106,11 +114,10 @@ class Slot:
         self.capacity = capacity
         self.seconds_per_row = 0.0
         self._width = mojo.prediction_width
-        self._rows = memoryview(bytearray(capacity * len(mojo.names) * 8))
-        memory = memoryview(bytearray(capacity * self._width * 8))
+        self._rows, rows = _lend(self, capacity * len(mojo.names) * 8)
+        memory, predictions = _lend(self, capacity * self._width * 8)
         self._predictions = memory.cast("d")
-        direct = jpype.nio.convertToDirectBuffer
-        self._java = mojo.batch_scorer(direct(self._rows), direct(memory))
+        self._java = mojo.batch_scorer(rows, predictions)
 
     def score(self, rows: Sequence[bytes]) -> list[Score]:
         """Predictions of encoded rows, in their order; the GIL is free while Java works.
@@ -132,6 +139,19 @@ class Slot:
         width = self._width
         flat = self._predictions[: len(rows) * width].tolist()
         return [flat[at : at + width] for at in range(0, len(flat), width)]
+
+
+def _lend(slot: Slot, size: int) -> _Memory:
+    """At least so many bytes, for as long as the slot lives."""
+    rounded = 1 << (size - 1).bit_length()
+    free = _free[rounded]
+    try:
+        memory = free.pop()
+    except IndexError:
+        own = memoryview(bytearray(rounded))
+        memory = own, jpype.nio.convertToDirectBuffer(own)
+    weakref.finalize(slot, free.append, memory).atexit = False
+    return memory
 
 
 class Mojo:
@@ -230,7 +250,8 @@ def _levels(values: Any) -> list[str] | None:
 
 
 def _class_loader(genmodel: Path) -> Any:
-    digest = sha256_of(genmodel)
+    status = genmodel.stat()
+    digest = _digest(genmodel, status.st_ino, status.st_size, status.st_mtime_ns)
     with _lock:
         if digest not in _loaders:
             url = jpype.JClass("java.io.File")
@@ -238,3 +259,9 @@ def _class_loader(genmodel: Path) -> Any:
             urls = jpype.JArray(jpype.JClass("java.net.URL"))(jars)
             _loaders[digest] = jpype.JClass("java.net.URLClassLoader")(urls)
         return _loaders[digest]
+
+
+@lru_cache(maxsize=64)
+def _digest(path: Path, *_: int) -> str:
+    """SHA-256 of a jar that was verified when it was brought here; reckoned once as long as the file stays as it is."""
+    return sha256_of(path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import uuid
+import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -16,23 +17,27 @@ from serving.encoding import Fault, RowEncoder, VectorRefused, digest
 from serving.jvm import Mojo, Score
 from serving.outcomes import outcome_of
 from serving.scorer import Lane
+from serving.variants import Challenge
 
 WARM_UP_ROWS = 64
 WARM_UP_SECONDS = 0.25
+_warmed: dict[tuple[str, str], float] = {}
+"""Seconds of warm-up that went into the code of an algorithm of an H2O version."""
 
 
 class ServedModel:
     """One loaded model version.
 
     Args:
-        champion: The version, and since when it is champion.
+        champion: The version, and since when it is champion (or challenger).
         mojo: Its MOJO in the JVM.
+        variant: As what it answers: champion, canary or shadow.
 
     Raises:
         ContractViolated: The MOJO does not fit the registered input schema.
     """
 
-    def __init__(self, champion: Champion, mojo: Mojo) -> None:
+    def __init__(self, champion: Champion, mojo: Mojo, variant: str = "champion") -> None:
         self.version: ModelVersion = champion.model
         self.since: datetime = champion.since
         self.name = (self.version.use_case, self.version.region, str(self.version.version))
@@ -46,12 +51,24 @@ class ServedModel:
         self.lane = Lane(mojo.slot())
         self.hit_share = HitShare()
         self._key_prefix = f"pred:{self.version.mojo_sha256}:"
-        self._model_text = self.version.reference.model_dump_json()
+        self._model_text = f'{self.version.reference.model_dump_json()},"variant":"{variant}"'
+        self.variant = variant
+        self.challenge: Challenge | None = None
+        """The challenger beside this champion."""
+        self.bytes = 0
+        """What its MOJO takes, unpacked; the JVM keeps trees as they are written."""
+        self.uses = 0
+        """Requests since they were last added to `heat`; counted without a lock."""
+        self.heat, self.heat_at = 0.0, 0.0
+        """How much it is used, and when (monotonic seconds) that was last brought up to date; see `ModelMemory`."""
 
     @classmethod
-    def load(cls, champion: Champion, mojo: Path, genmodel: Path) -> ServedModel:
-        """Load a champion from its two verified files."""
-        return cls(champion, Mojo(mojo, genmodel))
+    def load(cls, champion: Champion, mojo: Path, genmodel: Path, variant: str = "champion") -> ServedModel:
+        """Load a champion, or a challenger, from its two verified files."""
+        model = cls(champion, Mojo(mojo, genmodel), variant)
+        with zipfile.ZipFile(mojo) as archive:
+            model.bytes = sum(each.file_size for each in archive.infolist())
+        return model
 
     def cache_key(self, row: bytes) -> str:
         """Key of the look-aside cache: model and vector, so that a promotion needs no invalidation."""
@@ -117,6 +134,8 @@ class ServedModel:
     def warm_up(self, clock: Any) -> int:
         """Score random vectors until the JIT has had its chance, so that no request pays for it.
 
+        Models of one algorithm share their code, so the second one and the thousandth only show that they score.
+
         Args:
             clock: Monotonic seconds.
 
@@ -126,12 +145,15 @@ class ServedModel:
         choose = random.Random(1)
         vectors = [self.example(choose) for _ in range(WARM_UP_ROWS)]
         rows: Sequence[bytes] = [self.row(vector, self.version.region) for vector in vectors]
-        until = clock() + WARM_UP_SECONDS
+        code = self.version.genmodel_sha256, self.version.algorithm
+        began = clock()
+        until = began + WARM_UP_SECONDS - _warmed.get(code, 0.0)
         scored = 0
         while not scored or clock() < until:
             for score in self.lane.model.score(rows):
                 self.cache_value(score)
             scored += len(rows)
+        _warmed[code] = _warmed.get(code, 0.0) + clock() - began
         return scored
 
 

@@ -21,6 +21,7 @@ from serving.models import ServedModel
 from serving.problems import RequestInvalid, as_invalid_request
 from serving.repository import Repository
 from serving.scorer import Scorer
+from serving.shadows import Shadows
 
 _REQUEST: TypeAdapter[PredictRequest] = TypeAdapter(PredictRequest)
 _parse = _REQUEST.validate_json
@@ -41,6 +42,7 @@ class Predictions:
         self, repository: Repository, scorer: Scorer, vectors: VectorStore, cache: Cache, policy: CachePolicy
     ) -> None:
         self.repository = repository
+        self.shadows = Shadows(scorer)
         self._scorer = scorer
         self._vectors = vectors
         self._cache = cache
@@ -73,6 +75,8 @@ class Predictions:
         score, cached = await self.score(model, row)
         call.mark_scored()
         call.cached, call.made_of = cached, (request.entity_id, event_time, features, score)
+        if model.challenge is not None:
+            self.shadows.offer(model.challenge, call, request.entity_id, features)
         return model.answer(request.entity_id, score, cached=cached, fallback=call.fallback, vector=vector)
 
     def parse(self, body: bytes, call: Call) -> tuple[PredictRequest, ServedModel]:
@@ -88,7 +92,8 @@ class Predictions:
         call.mark_parsed()
         call.use_case, call.region = request.use_case, request.region
         call.allow(request.use_case)
-        call.model = model = self.repository.model(request.use_case, request.region)
+        call.model = model = self.repository.model(request.use_case, request.region, request.entity_id)
+        call.variant = model.variant
         call.fallback = model.version.region != request.region
         return request, model
 

@@ -6,7 +6,17 @@ Producer and consumer import the same classes from here; nobody declares them ag
 from mage_platform.contracts.evaluation import Evaluation, PromotionDecision
 from mage_platform.contracts.features import FeatureColumn, FeatureVector, InputSchema, entity_id_of
 from mage_platform.contracts.metrics import BinaryMetrics, MulticlassMetrics, RegressionMetrics, TargetKind
-from mage_platform.contracts.models import AliasMove, Champion, ModelReference, ModelVersion, NewVersion
+from mage_platform.contracts.models import (
+    AliasMove,
+    Challenger,
+    ChallengerChange,
+    ChallengerMode,
+    Champion,
+    Deployment,
+    ModelReference,
+    ModelVersion,
+    NewVersion,
+)
 from mage_platform.contracts.prediction import (
     Contribution,
     ExplainedBy,
@@ -37,8 +47,12 @@ __all__ = [
     "BinaryMetrics",
     "BrokenExpectation",
     "Candidate",
+    "Challenger",
+    "ChallengerChange",
+    "ChallengerMode",
     "Champion",
     "Contribution",
+    "Deployment",
     "Evaluation",
     "ExplainResponse",
     "ExplainedBy",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -10,6 +10,11 @@ from mage_platform.contracts.features import InputSchema
 from mage_platform.contracts.metrics import Metrics
 from mage_platform.contracts.strict import Contract, Name, Region, Sha256
 from mage_platform.contracts.training import LeaderboardRow, Lineage, PartialDependence, TrainingWindow
+
+ChallengerMode = Literal["canary", "shadow"]
+"""As canary a challenger answers its share of the entities; as shadow it scores them beside the champion's answer."""
+
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class ModelReference(Contract):
@@ -91,6 +96,23 @@ class Champion(Contract):
     since: AwareDatetime
 
 
+class Challenger(Contract):
+    """The version that the alias `challenger` points to, how it takes part, and since when."""
+
+    model: ModelVersion
+    mode: ChallengerMode
+    share: Share
+    """Of the entities, by a hash of their id: an entity stays where it is while version and share stand."""
+    since: AwareDatetime
+
+
+class Deployment(Contract):
+    """Who answers for a region."""
+
+    champion: Champion
+    challenger: Challenger | None = None
+
+
 class AliasMove(Contract):
     """One move of an alias, kept for ever."""
 
@@ -101,4 +123,18 @@ class AliasMove(Contract):
     to_version: int
     moved_at: AwareDatetime
     moved_by: str
+    reason: str
+
+
+class ChallengerChange(Contract):
+    """One change of how a challenger takes part, kept for ever."""
+
+    use_case: Name
+    region: Region
+    version: Annotated[int, Field(ge=1)]
+    mode: ChallengerMode | None
+    """None: it takes part no more."""
+    share: Share | None
+    changed_at: AwareDatetime
+    changed_by: str
     reason: str

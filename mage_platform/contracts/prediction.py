@@ -57,6 +57,9 @@ class PredictResponse(Contract):
     )
     probabilities: dict[str, float] | None = Field(None, description="Probability of each class; none for a number")
     model: ModelReference
+    variant: Literal["champion", "canary"] = Field(
+        "champion", description="As what the model answered: canaries answer a share of the entities"
+    )
     fallback: bool = Field(
         False, description="True when the region has no model of its own and the pooled model answered"
     )

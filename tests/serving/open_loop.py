@@ -1,0 +1,86 @@
+"""Requests that come at a set rate, whatever becomes of those before them."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+Body = Callable[[int], dict[str, Any]]
+
+
+@dataclass
+class Answered:
+    """What became of one request."""
+
+    number: int
+    status: int
+    body: dict[str, Any]
+    at: float
+    """Monotonic seconds of the answer."""
+
+
+@dataclass
+class OpenLoop:
+    """Asks at a rate from a thread of its own.
+
+    Args:
+        url: Of the sidecar.
+        body: The request of a number.
+        rate: Requests a second.
+    """
+
+    url: str
+    body: Body
+    rate: float
+    answers: list[Answered] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    """Requests that got no answer at all, with the reason."""
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(self) -> None:
+        """Ask until it is stopped, then wait for the last answers."""
+        asyncio.run(self._all())
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stop.set()
+
+    async def _all(self) -> None:
+        limits = httpx.Limits(max_connections=64)
+        async with httpx.AsyncClient(base_url=self.url, timeout=30, limits=limits) as client:
+            began, number, tasks = time.monotonic(), 0, set()
+            while not self._stop.is_set():
+                due = began + number / self.rate
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+                tasks.add(asyncio.create_task(self._one(client, number)))
+                number += 1
+            await asyncio.gather(*tasks)
+
+    async def _one(self, client: httpx.AsyncClient, number: int) -> None:
+        try:
+            answer = await client.post("/v1/predict", json=self.body(number))
+        except httpx.TransportError as error:
+            self.lost.append(f"{number}: {error!r}")
+            return
+        self.answers.append(Answered(number, answer.status_code, answer.json(), time.monotonic()))
+
+
+@contextmanager
+def open_loop(url: str, body: Body, rate: float) -> Iterator[OpenLoop]:
+    """Ask for as long as the block lasts; afterwards every request has been answered or is lost."""
+    load = OpenLoop(url, body, rate)
+    thread = threading.Thread(target=load.run, daemon=True)
+    thread.start()
+    try:
+        yield load
+    finally:
+        load.stop()
+        thread.join(timeout=60)
+        assert not thread.is_alive()
