@@ -19,13 +19,13 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
+from mage_platform.contracts.models import CachePolicy
 from mage_platform.door_settings import DoorSettings
 from mage_platform.errors import SettingsInvalid
 
 PROJECT = Path(__file__).resolve().parent.parent
 PREFIX = "PLATFORM_"
 Port = Annotated[int, Field(ge=1, le=65535)]
-CachePolicy = Literal["always", "adaptive", "off"]
 
 
 class _Group(BaseModel):
@@ -144,7 +144,10 @@ class SidecarSettings(DoorSettings, _Group):
     models_in_memory_mib: Annotated[int, Field(ge=1)] = 128
     """Most MiB of the models in memory, unpacked. Half of `java_heap_mib` leaves room to work."""
     prediction_cache: CachePolicy = "adaptive"
-    """Whether the look-aside cache takes part: for every request, while it is measured cheaper than scoring, never."""
+    """Whether the look-aside cache takes part: for every request, while it is measured cheaper than scoring, never.
+    A use case may say otherwise for its models (`serving.cache`)."""
+    request_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
+    """How long one prediction may take once its body is there, up to a quarter more; then the answer is 503."""
     request_log: Literal["all", "notable", "off"] = "all"
     """Which requests get a line in the log: all, only failed and slow ones, or none."""
     request_log_slow_milliseconds: Annotated[float, Field(gt=0)] = 250.0

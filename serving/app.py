@@ -25,6 +25,7 @@ from serving.front_door import FrontDoor, Route, headers_of
 from serving.guard import door_guard
 from serving.keys import Keyring, keyring
 from serving.metrics import RequestMetrics
+from serving.patience import Patience
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
@@ -83,9 +84,10 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         parts = Parts(settings, source, repository, keys, requests, request_log, exposition)
         async with parts.running() as (app.predictions, explanations):
             app.door.observe(parts.observers)
+            patience = Patience(settings.sidecar.request_timeout_seconds)
             app.short_ways = {
-                PREDICT: Route(PREDICT, app.predictions.answer),
-                EXPLAIN: Route(EXPLAIN, explanations.answer),
+                PREDICT: Route(PREDICT, app.predictions.answer, patience=patience),
+                EXPLAIN: Route(EXPLAIN, explanations.answer, patience=patience),
             }
             yield
 

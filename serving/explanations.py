@@ -60,7 +60,7 @@ class Explanations:
             explanation = explainer.read(parts)
         call.mark_scored()
         values = model.completed(vector.features, request.region)
-        said = from_json(model.cache_value(prediction))
+        said = from_json(f"{{{model.outcome.text(prediction)}}}")
         return ExplainResponse(
             entity_id=request.entity_id,
             prediction=said["prediction"],

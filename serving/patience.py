@@ -1,4 +1,4 @@
-"""How long a client may take to send its body.
+"""How long a client may take to send its body, and the sidecar to answer it.
 
 One timer looks after all requests together: a timer for each costs more than parsing the request does.
 """

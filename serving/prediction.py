@@ -10,15 +10,15 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from mage_platform.contracts import PredictRequest
+from mage_platform.contracts.models import CachePolicy
 from mage_platform.errors import PlatformError
-from mage_platform.settings import CachePolicy
-from serving.cache import Cache
-from serving.cache_policy import takes_part
+from serving.cache import SILENCE, Cache
 from serving.calls import Call
 from serving.chosen_vector import ChosenVector, VectorStore, choose
 from serving.jvm import Score
 from serving.models import ServedModel
 from serving.problems import RequestInvalid, as_invalid_request
+from serving.repeated_keys import refuse_repeated, repeated
 from serving.repository import Repository
 from serving.scorer import Scorer
 from serving.shadows import Shadows
@@ -35,7 +35,7 @@ class Predictions:
         scorer: Runs the models.
         vectors: Stored vectors, for requests without features.
         cache: The look-aside cache.
-        policy: When the cache takes part.
+        policy: When the cache takes part, where a use case does not say it.
     """
 
     def __init__(
@@ -66,18 +66,19 @@ class Predictions:
         if request.features is not None and request.overrides is None:
             features: Mapping[str, Any] = request.features
             event_time = request.event_time
-            row, vector = model.row(features, request.region), ""
+            row, members = model.row(features, request.region), ""
         else:
             chosen = await self.choose(model, request)
             features, event_time = chosen.features, chosen.event_time
-            row, vector = chosen.row, chosen.member
+            row, members = chosen.row, chosen.member
+        members += model.gaps(features, request.region, row)
         call.mark_encoded()
         score, cached = await self.score(model, row)
         call.mark_scored()
         call.cached, call.made_of = cached, (request.entity_id, event_time, features, score)
         if model.challenge is not None:
             self.shadows.offer(model.challenge, call, request.entity_id, features)
-        return model.answer(request.entity_id, score, cached=cached, fallback=call.fallback, vector=vector)
+        return model.answer(request.entity_id, score, cached=cached, fallback=call.fallback, members=members)
 
     def parse(self, body: bytes, call: Call) -> tuple[PredictRequest, ServedModel]:
         """The request of a body, and the model that answers it; both are noted in the call.
@@ -92,6 +93,10 @@ class Predictions:
         call.mark_parsed()
         call.use_case, call.region = request.use_case, request.region
         call.allow(request.use_case)
+        if body.count(b":") != len(request.model_fields_set) + len(request.features or ()) + len(
+            request.overrides or ()
+        ):
+            refuse_repeated(body)
         call.model = model = self.repository.model(request.use_case, request.region, request.entity_id)
         call.variant = model.variant
         call.fallback = model.version.region != request.region
@@ -103,22 +108,21 @@ class Predictions:
 
     async def score(self, model: ServedModel, row: bytes) -> tuple[Score, bool]:
         """The prediction of an encoded vector, and whether it came from the cache."""
-        if self._policy == "off":
+        policy = model.version.cache_policy or self._policy
+        if policy == "off":
             return await self._scorer.submit(model.lane, row), False
-        return await self._look_aside(model, row)
+        return await self._look_aside(model, row, policy)
 
-    async def _look_aside(self, model: ServedModel, row: bytes) -> tuple[Score, bool]:
-        key = model.cache_key(row)
-        if not self._cache.open or not takes_part(
-            self._policy,
-            key,
-            hit_share=model.hit_share.value,
-            read_seconds=self._cache.read_seconds,
-            score_seconds=model.lane.model.seconds_per_row,
-        ):
+    async def _look_aside(self, model: ServedModel, row: bytes, policy: CachePolicy) -> tuple[Score, bool]:
+        key, use, cache = model.cache_key(row), model.cache_use, self._cache
+        measured = model.lane.model.seconds_per_row
+        if not cache.open or not use.asks(policy, key, read_seconds=cache.read_seconds, score_seconds=measured):
+            use.left_out += 1
             return await self._scorer.submit(model.lane, row), False
         task = self._under_way.get(key)
-        if task is None:
+        if task is not None:
+            use.joined += 1
+        else:
             task = asyncio.get_running_loop().create_task(self._read_or_score(model, row, key))
             self._under_way[key] = task
             task.add_done_callback(lambda _: self._under_way.pop(key, None))
@@ -126,15 +130,19 @@ class Predictions:
         return await asyncio.shield(task)
 
     async def _read_or_score(self, model: ServedModel, row: bytes, key: str) -> tuple[Score, bool]:
-        value = await self._cache.read(key)
-        kept = None if value is None else model.from_cache(value)
-        if value is not None and kept is None:
-            self._cache.refuse_value()
-        model.hit_share.observe(hit=kept is not None)
-        if kept is not None:
-            return kept, True
+        use, value = model.cache_use, await self._cache.look_up(key)
+        if value is SILENCE:
+            use.silent += 1
+        else:
+            kept = None if value is None else model.from_cache(key, value)
+            use.found(hit=kept is not None)
+            if kept is not None:
+                return kept, True
+            if value is not None:
+                use.refused += 1
+                self._cache.refuse_value()
         score = await self._scorer.submit(model.lane, row)
-        self._cache.write(key, model.cache_value(score), model.version.cache_ttl_seconds)
+        self._cache.write(key, model.cache_value(key, score), model.version.cache_ttl_seconds)
         return score, False
 
     def _all_faults(self, error: ValidationError, body: bytes, call: Call) -> PlatformError:
@@ -154,4 +162,4 @@ class Predictions:
         model = self.repository.served(use_case, region)
         if model is None:
             return problem
-        return RequestInvalid([*problem.faults, *model.faults(features, region)])
+        return RequestInvalid([*problem.faults, *repeated(body), *model.faults(features, region)])

@@ -22,6 +22,7 @@ from mage_platform.errors import (
     ModelNotFound,
     NotFound,
     PlatformError,
+    SidecarUnavailable,
     Unavailable,
 )
 from serving.encoding import Fault
@@ -56,6 +57,10 @@ class BodyNotJson(ContractViolated):
 
 class BodyTooSlow(ContractViolated):
     """The body did not come within the time the sidecar waits for it."""
+
+
+class AnswerTooSlow(SidecarUnavailable):
+    """A prediction took longer than the sidecar's time for it, and was given up."""
 
 
 class RequestInvalid(ContractViolated):
@@ -133,6 +138,7 @@ TABLE: tuple[tuple[type[PlatformError], int, str, str], ...] = (
     (EntityNotFound, 404, "entity-not-found", "No feature vector of this entity is stored"),
     (NotFound, 404, "not-found", "There is no such thing"),
     (Overloaded, 503, "overloaded", "More is asked than can be answered in time"),
+    (AnswerTooSlow, 503, "answer-too-slow", "The answer took too long"),
     (Unavailable, 503, "unavailable", "Not available at the moment"),
 )
 

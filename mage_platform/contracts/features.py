@@ -47,6 +47,9 @@ class FeatureColumn(Contract):
     """Greatest value, inclusive. Only for numbers."""
     missing: Literal["allowed", "refused"] = "refused"
     """Whether a vector may hold null here."""
+    unknown: Literal["missing", "refused"] = "missing"
+    """What a prediction does with a level the model was not trained on: take it as missing, as H2O does, or refuse it.
+    Only for categories."""
     description: str = ""
     """What it means, with its unit."""
 
@@ -55,6 +58,8 @@ class FeatureColumn(Contract):
         if self.type in ("category", "boolean") and (self.minimum is not None or self.maximum is not None):
             at = "minimum" if self.minimum is not None else "maximum"
             raise FieldError(f"a {self.type} has no minimum or maximum: leave {at} out", at)
+        if self.type != "category" and self.unknown != "missing":
+            raise FieldError(f"only a category has levels that may be unknown, no {self.type}: leave it out", "unknown")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise FieldError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}: change one", "minimum")
         return self

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, ConfigDict, Field
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from mage_platform.contracts.models import ModelReference
 from mage_platform.contracts.strict import Contract, Name, Region
+
+
+def _no_number(moment: Any) -> Any:
+    """Seconds since 1970 would be taken for a time, also as text, and nobody could tell them from milliseconds."""
+    if isinstance(moment, int | float) or (isinstance(moment, str) and moment[4:5] != "-"):
+        raise PydanticCustomError("datetime_type", "Input should be a valid datetime")
+    return moment
 
 
 class PredictRequest(Contract):
@@ -32,7 +40,7 @@ class PredictRequest(Contract):
     overrides: dict[str, Any] | None = Field(
         None, description="Features that replace those of the vector that is looked up; not beside `features`"
     )
-    event_time: AwareDatetime | None = Field(
+    event_time: Annotated[AwareDatetime, BeforeValidator(_no_number)] | None = Field(
         None,
         description="Moment of the prediction, with time zone; the newest vector not after it is looked up",
     )
@@ -66,6 +74,13 @@ class PredictResponse(Contract):
     cached: bool = Field(..., description="True when the answer came from the cache")
     vector: VectorUsed | None = Field(
         None, description="Which vector was answered for; left out when the request brought its features"
+    )
+    missing: list[str] = Field(
+        [], description="Features that were null or left out, and scored as missing; not there when none was"
+    )
+    unknown_levels: list[str] = Field(
+        [],
+        description="Features whose level the model was not trained on, and scored as missing; not there when none was",
     )
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mage_platform.contracts.features import FeatureColumn, InputSchema
 from mage_platform.contracts.metrics import METRICS, Metric, TargetKind
+from mage_platform.contracts.models import CachePolicy
 from mage_platform.contracts.strict import Contract, FieldError, Name
 from mage_platform.contracts.training import TrainingWindow
 
@@ -180,6 +181,9 @@ class Serving(Contract):
     """How predictions are answered."""
 
     cache_ttl_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+    cache: CachePolicy | None = None
+    """Whether predictions are looked up in the cache: `always`, `adaptive` (while that is measured cheaper than
+    scoring) or `off`; None leaves it to the sidecar's setting."""
     maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
     """A prediction by entity refuses a stored vector older than this at the prediction's moment; None takes any age."""
     default_features: dict[str, Any] | None = None
@@ -189,6 +193,11 @@ class Serving(Contract):
     """Share of the predictions that are kept with their vectors: 1 is all, 0 none."""
     explanations: bool = False
     """Keep the best tree model beside a leader that cannot explain itself."""
+
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, policy: Any) -> Any:
+        return "off" if policy is False else policy  # YAML reads a bare `off` as false
 
 
 class Retention(Contract):

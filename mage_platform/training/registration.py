@@ -110,6 +110,7 @@ def _new_version(use_case: UseCase, candidate: GoodCandidate) -> NewVersion:
         input_schema=candidate.input_schema,
         region_feature=candidate.region_feature,
         cache_ttl_seconds=use_case.serving.cache_ttl_seconds,
+        cache_policy=use_case.serving.cache,
         maximum_vector_age_seconds=use_case.serving.maximum_vector_age_seconds,
         default_features=use_case.serving.default_features,
         log_predictions=use_case.serving.log_predictions,
