@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from mage_platform.contracts import POOLED, ExplainResponse, PredictResponse
 from mage_platform.database import connect
+from mage_platform.local.embedded import on_free_ports
 from mage_platform.settings import Settings
 from tests.serving.sidecar_process import Sidecar, Trained, promote, registered, sidecar
 
@@ -35,7 +36,8 @@ def served(servers: Settings, trained: Trained, tmp_path_factory: pytest.TempPat
         servers, "entities_of_all", POOLED,
         registered(servers, trained, "entities_of_all", POOLED, "gbm", region_feature="carrier"),
     )  # fmt: skip
-    with sidecar(servers, tmp_path_factory.mktemp("entities")) as running:
+    own = servers.model_copy(update={"sidecar": on_free_ports(servers).sidecar})  # another one may be running
+    with sidecar(own, tmp_path_factory.mktemp("entities")) as running:
         running.await_version(USE_CASE, "strict", 1)
         running.await_version(USE_CASE, "lenient", 1)
         running.await_version("entities_of_all", POOLED, 1)

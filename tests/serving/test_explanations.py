@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import shutil
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from mage_platform.command_line import predictions as command
 from mage_platform.contracts import POOLED, Champion, ExplainResponse, ModelVersion
 from mage_platform.database import connect
 from mage_platform.errors import ContractViolated
+from mage_platform.local.embedded import on_free_ports
 from mage_platform.registry import model_version
 from mage_platform.settings import Settings
 from serving import jvm
@@ -38,12 +41,16 @@ SCALES = {"gbm": "log_odds", "xgboost": "log_odds", "number": "number", "forest"
 def served(servers: Settings, trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
     for model in (*TREES, "glm", "three_classes"):
         promote(servers, USE_CASE, model, registered(servers, trained, USE_CASE, model, model))
-    for region, explainer in {"sibling": "gbm", "altered": "gbm_two"}.items():
+    shutil.copy(trained.mojo("gbm"), trained.mojo("to_alter"))
+    with zipfile.ZipFile(trained.mojo("to_alter"), "a") as archive:
+        archive.comment = b"other bytes, so that what is altered is nobody else's"
+    for region, explainer in {"sibling": "gbm", "altered": "to_alter"}.items():
         version = registered(servers, trained, USE_CASE, region, "glm", run=region, explainer=explainer)
         promote(servers, USE_CASE, region, version)
     pooled = registered(servers, trained, "explained_carriers", POOLED, "gbm", region_feature="carrier")
     promote(servers, "explained_carriers", POOLED, pooled)
-    with sidecar(servers, tmp_path_factory.mktemp("explained")) as running:
+    own = servers.model_copy(update={"sidecar": on_free_ports(servers).sidecar})  # another one may be running
+    with sidecar(own, tmp_path_factory.mktemp("explained")) as running:
         for region in (*TREES, "glm", "three_classes", "sibling", "altered"):
             running.await_version(USE_CASE, region, 1)
         running.await_version("explained_carriers", POOLED, 1)
