@@ -19,6 +19,8 @@ from mage_platform.errors import ContractViolated, FeaturesInvalid
 from serving.levels import Levels
 from serving.row_code import Encode, Unfit, compiled
 
+MOST_UNKNOWN = 1_000
+"""Unknown features that are named one by one; a body of nothing else must not keep the event loop busy."""
 _one = struct.Struct("=d")
 _NAN = _one.pack(math.nan)
 
@@ -143,7 +145,10 @@ class RowEncoder:
             if (message := _broken_rule(column, features, name, self._levels.get(name))) is not None
         ]
         unknown = [name for name in features if name not in columns]
-        faults += [Fault(f"features.{name}", "is not a feature of this model", features[name]) for name in unknown]
+        listed = unknown[:MOST_UNKNOWN]
+        faults += [Fault(f"features.{name}", "is not a feature of this model", features[name]) for name in listed]
+        if more := len(unknown) - len(listed):
+            faults.append(Fault("features", f"holds {more} more that are no features of this model"))
         return faults
 
 

@@ -191,6 +191,8 @@ def problem_of_status(status: int, detail: str) -> bytes:
 
 def as_invalid_request(error: ValidationError) -> RequestInvalid | BodyMalformed:
     """What pydantic found, as faults that name their fields."""
+    if (count := error.error_count()) > MOST_FAULTS:  # to tell them one by one takes the event loop a second
+        return RequestInvalid([Fault("body", f"breaks {count} rules, too many to name: see the documentation")])
     found = error.errors(include_url=False, include_context=False)
     if found and found[0]["type"] == "json_invalid":
         return BodyMalformed(f"the body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}")

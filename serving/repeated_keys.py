@@ -41,8 +41,8 @@ def repeated(body: bytes) -> Iterator[Fault]:
         return
     yield from _twice(pairs, "")
     for name, value in pairs:
-        if name == "features" and isinstance(value, _Pairs):
-            yield from _twice(value, "features.")
+        if isinstance(value, _Pairs):
+            yield from _twice(value, f"{name}.")
 
 
 class _Pairs(list[tuple[str, Any]]):

@@ -96,6 +96,12 @@ def _print_prediction(answer: dict[str, Any]) -> None:
         source = f"stored vector of {vector['event_time']}" if vector["source"] == "stored" else "default vector"
         replaced = f", with {', '.join(vector['overridden'])} replaced" if vector["overridden"] else ""
         click.echo(f"from the {source}{replaced}")
+    for kind, words in (
+        ("missing", "scored as missing"),
+        ("unknown_levels", "level unknown to the model, as if missing"),
+    ):
+        if names := answer.get(kind):
+            click.echo(f"{words}: {', '.join(names)}")
 
 
 def ask(settings: Settings, request: dict[str, Any], path: str = "/v1/predict") -> dict[str, Any]:

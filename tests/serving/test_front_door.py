@@ -41,6 +41,34 @@ def test_a_body_that_stops_coming_is_answered_and_the_connection_closed(messages
     assert json.loads(body["body"])["type"] == "urn:problem:mage-platform:body-too-slow"
 
 
+def test_an_answer_that_takes_too_long_is_given_up_and_may_be_asked_for_again() -> None:
+    sent: list[Any] = []
+    ended: list[str] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"abc"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def answer(body: bytes, call: Call) -> bytes:
+        try:
+            await asyncio.sleep(3600)
+        except asyncio.CancelledError:
+            ended.append("cancelled")
+            raise
+        return body
+
+    route = front_door.Route("/slow", answer, patience=Patience(0.01))
+    asyncio.run(front_door.FrontDoor().respond({"headers": []}, receive, send, route))
+    start, body = sent
+    assert start["status"] == 503
+    assert (b"retry-after", b"1") in start["headers"]
+    assert json.loads(body["body"])["type"] == "urn:problem:mage-platform:answer-too-slow"
+    assert "0.01 seconds" in json.loads(body["body"])["detail"]
+    assert ended == ["cancelled"]
+
+
 def test_a_body_in_parts_is_put_together() -> None:
     start, body = answered(
         [

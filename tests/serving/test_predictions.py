@@ -159,6 +159,10 @@ def test_json_that_is_no_request_is_a_422(served: Sidecar, body: str) -> None:
         ("features", [1], "must be an object"),
         ("event_time", "noon", "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
         ("event_time", True, "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
+        ("event_time", 1700000000, "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
+        ("event_time", 1.7e9, "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
+        ("event_time", "1700000000", "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
+        ("event_time", "2026-01-31", "must have a time zone, as in 2026-01-31T12:00:00Z"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_rule_in_plain_words(

@@ -31,6 +31,21 @@ def test_a_good_declaration_is_read(settings: Settings) -> None:
     assert use_case.training.window.test_until.isoformat() == "2024-08-01T00:00:00+00:00"
 
 
+@pytest.mark.parametrize(("written", "read"), [("off", "off"), ('"off"', "off"), ("always", "always"), ("null", None)])
+def test_the_cache_policy_is_read_also_where_yaml_sees_a_boolean(
+    settings: Settings, written: str, read: str | None
+) -> None:
+    _rewrite(settings, "{cache_ttl_seconds: 60}", f"{{cache_ttl_seconds: 60, cache: {written}}}")
+    assert load_use_case(settings, demo.NAME).serving.cache == read
+
+
+@pytest.mark.parametrize("written", ["on", "true", "sometimes"])
+def test_another_cache_policy_is_refused(settings: Settings, written: str) -> None:
+    _rewrite(settings, "{cache_ttl_seconds: 60}", f"{{cache_ttl_seconds: 60, cache: {written}}}")
+    with pytest.raises(UseCaseInvalid, match="serving.cache"):
+        load_use_case(settings, demo.NAME)
+
+
 def test_an_unknown_use_case_names_those_there_are(settings: Settings) -> None:
     with pytest.raises(UseCaseNotFound, match="Declared are: rides"):
         load_use_case(settings, "flights")
