@@ -58,7 +58,6 @@ def main() -> int:
         log_config=None,
         server_header=False,
         proxy_headers=False,  # nothing goes by `x-forwarded-*`, so nobody is believed who sends it
-        timeout_keep_alive=settings.sidecar.keep_alive_seconds,
         timeout_graceful_shutdown=DRAIN_SECONDS,
     )
     # uvicorn raises the signal once more when it has drained; with these the process then ends with 0.
@@ -82,7 +81,7 @@ def _limits(settings: Settings) -> Limits:
     if resource.RLIM_INFINITY != soft < wanted:
         connections = max(1, soft - FILES_BESIDE_CONNECTIONS)
         log.warning("fewer connections than wanted: raise the limit of open files", connections=connections, files=soft)
-    return Limits(connections, settings.sidecar.patience_seconds)
+    return Limits(connections, settings.sidecar.patience_seconds, settings.sidecar.keep_alive_seconds)
 
 
 def _arguments() -> argparse.Namespace:

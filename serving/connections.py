@@ -31,11 +31,13 @@ class Limits:
         connections: Open at the same time; one more is refused.
         patience_seconds: For its headers, and for a part of its answer. A body gets twice as long here: whoever reads
             it looks after its time.
+        keep_alive_seconds: Between an answer and the next request.
         header_bytes: Of one request.
     """
 
     connections: int = 10_000
     patience_seconds: float = 30.0
+    keep_alive_seconds: float = 75.0
     header_bytes: int = 64 << 10
 
 
@@ -83,13 +85,23 @@ class Connection(HttpToolsProtocol):
         moved = mark <= self._mark - PROGRESS_BYTES if what == self._waits_for == "answer" else mark is not self._mark
         if what != self._waits_for or moved:
             self._waits_for, self._mark, self._since = what, mark, now
-        elif what and now - self._since > self.limits.patience_seconds * (2 if what == "body" else 1):
-            self.lookout.count(what)
+        elif what and now - self._since > self._time_for(what):
+            if what != "idle":
+                self.lookout.count(what)
             if what == "header" and mark is not None and not self.transport.is_closing():
                 self._end(408, f"the headers did not arrive within {self.limits.patience_seconds:g} seconds")
             else:
                 self._forget()
                 self.transport.abort()
+
+    def on_response_complete(self) -> None:
+        """An answer is written: as the server does it, but for the timer it sets, and takes back, for each request."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
 
     def send_400_response(self, msg: str) -> None:
         """What was sent is no HTTP."""
@@ -117,8 +129,13 @@ class Connection(HttpToolsProtocol):
             return "header", self.scope
         if not cycle.response_complete:
             return ("body", cycle) if cycle.more_body and not cycle.response_started else ("", None)
-        # Answered before its body was there, which still comes in and is thrown away. An idle connection has a timer.
-        return ("rest", cycle) if self.timeout_keep_alive_task is None else ("", None)
+        # Answered before its body was there: that may still come in, and is thrown away.
+        return "rest" if cycle.more_body else "idle", cycle
+
+    def _time_for(self, what: str) -> float:
+        if what == "idle":
+            return self.limits.keep_alive_seconds
+        return self.limits.patience_seconds * (2 if what == "body" else 1)
 
     def _count_headers(self, received: int) -> None:
         if self._header_of is not self.scope:

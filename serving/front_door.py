@@ -85,7 +85,8 @@ class FrontDoor:
         self._observers = tuple(observers)
         self._headers = tuple(headers)
         self._patience = Patience(patience_seconds)
-        self._room = room or Room()
+        self.room = room or Room()
+        """How much is under way."""
 
     def observe(self, observers: Sequence[Observer]) -> None:
         """Have these keep account as well."""
@@ -102,12 +103,12 @@ class FrontDoor:
                 raise _too_large(route)
             body = await self._in_time(receive, route, call)
             call.bytes_in = len(body)
-            self._room.enter()
+            self.room.enter()
             try:
                 answer = _made(route, body, call)
                 payload = await (answer if route.patience is None else _answered(answer, route.patience))
             finally:
-                self._room.leave()
+                self.room.leave()
             call.status, headers = 200, []
         except ClientGone:
             return
@@ -115,10 +116,10 @@ class FrontDoor:
             call.status, call.problem, payload = problem_of(error)
             call.media_type, headers = _PROBLEM, headers_of(error, call.status)
             if isinstance(error, Overloaded):
-                self._room.refused()
+                self.room.refused()
         finally:
             if call.bytes_held:
-                self._room.release(call)
+                self.room.release(call)
         call.bytes_out = len(payload)
         start: Message = {
             "type": "http.response.start",
@@ -224,7 +225,7 @@ class FrontDoor:
         if not message.get("more_body", False):
             return first
         parts, length = [first], len(first)
-        self._room.hold(call, length)
+        self.room.hold(call, length)
         while message.get("more_body", False):
             message = await receive()
             if message["type"] == "http.disconnect":
@@ -234,7 +235,7 @@ class FrontDoor:
             length += len(part)
             if length > route.maximum_body_bytes:
                 raise _too_large(route)
-            self._room.hold(call, len(part))
+            self.room.hold(call, len(part))
         return b"".join(parts)
 
 

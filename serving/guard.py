@@ -115,6 +115,8 @@ def _key(headers: Sequence[Header]) -> bytes | None:
     found = None
     for name, value in headers:
         if name == b"authorization":
+            if value[:7] == b"Bearer ":
+                return value[7:]
             scheme, _, credentials = value.partition(b" ")
             scheme = scheme.lower()
             if scheme == b"bearer":
