@@ -45,7 +45,10 @@ def test_promotions_under_open_load_fail_no_request_and_mix_no_answer(
         assert answer.status == 200, answer.body
         right = expected[answer.body["model"]["version"]][answer.number % len(vectors)]
         assert answer.body["model"]["algorithm"] == names[answer.body["model"]["version"]]
-        assert (answer.body["prediction"], answer.body["probabilities"]) == (right["prediction"], right["probabilities"])
+        assert (answer.body["prediction"], answer.body["probabilities"]) == (
+            right["prediction"],
+            right["probabilities"],
+        )
         assert answer.body["variant"] == "champion"
     for version, moved in moves:
         later = [each.at for each in load.answers if each.at > moved and each.body["model"]["version"] == version]
