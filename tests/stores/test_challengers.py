@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import psycopg
@@ -66,7 +67,7 @@ def test_every_change_of_a_challenger_is_kept_with_who_and_why(three: Settings) 
     ]  # fmt: skip
     assert {(each.changed_by, each.reason) for each in history} == {("anna", "a try")}
     assert [(each.alias, each.to_version) for each in moves] == [("challenger", 3), ("challenger", 2), ("champion", 1)]
-    grown = [before < after for before, after in zip(markers, markers[1:], strict=False)]
+    grown = [before < after for before, after in pairwise(markers)]
     assert grown == [True, False, True, True, True, True], "it grows with each change, and with nothing else"
 
 
