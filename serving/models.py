@@ -70,7 +70,9 @@ class ServedModel:
         """Load a champion, or a challenger, from its two verified files."""
         model = cls(champion, Mojo(mojo, genmodel), variant)
         with zipfile.ZipFile(mojo) as archive:
-            model.bytes = sum(each.file_size for each in archive.infolist())
+            # What lies under experimental/ describes the model for people and is not loaded.
+            sizes = [each.file_size for each in archive.infolist() if not each.filename.startswith("experimental/")]
+            model.bytes = sum(sizes)
         return model
 
     def cache_key(self, row: bytes) -> str:

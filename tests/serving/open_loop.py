@@ -27,6 +27,15 @@ class Answered:
 
 
 @dataclass
+class Lost:
+    """A request that got no answer at all."""
+
+    began: float
+    """Monotonic seconds."""
+    reason: str
+
+
+@dataclass
 class OpenLoop:
     """Asks at a rate from a thread of its own.
 
@@ -40,8 +49,7 @@ class OpenLoop:
     body: Body
     rate: float
     answers: list[Answered] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-    """Requests that got no answer at all, with the reason."""
+    lost: list[Lost] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -64,10 +72,11 @@ class OpenLoop:
             await asyncio.gather(*tasks)
 
     async def _one(self, client: httpx.AsyncClient, number: int) -> None:
+        began = time.monotonic()
         try:
             answer = await client.post("/v1/predict", json=self.body(number))
         except httpx.TransportError as error:
-            self.lost.append(f"{number}: {error!r}")
+            self.lost.append(Lost(began, repr(error)))
             return
         self.answers.append(Answered(number, answer.status_code, answer.json(), time.monotonic()))
 

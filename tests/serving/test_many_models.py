@@ -19,8 +19,8 @@ REGIONS = [f"r{number:02d}" for number in range(16)]
 KINDS = ("gbm", "glm", "xgboost")
 ROOM = 4
 LEAK_MIB = 16
-"""Over 400 loadings: more than a tenth of what their rows' memory alone would leave behind, less than that of one in
-four. A model of these has 16 KiB for its rows and up to 500 KiB in the JVM."""
+"""Growth over 400 loadings. Left behind, each would keep 16 KiB of this process for its rows beside what Python holds
+of it, and up to 400 KiB of a Java heap of 64 MiB, which would be full after half of them."""
 
 
 def kind(region: str) -> str:
