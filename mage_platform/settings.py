@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from mage_platform.errors import SettingsInvalid
+from mage_platform.watch_settings import WatchSettings
 
 PROJECT = Path(__file__).resolve().parent.parent
 PREFIX = "PLATFORM_"
@@ -123,7 +124,7 @@ class MageSettings(_Group):
         return f"http://{self.host}:{self.port}"
 
 
-class SidecarSettings(_Group):
+class SidecarSettings(WatchSettings, _Group):
     """The FastAPI sidecar that answers predictions."""
 
     host: str = "127.0.0.1"
@@ -138,19 +139,6 @@ class SidecarSettings(_Group):
     """Heap of the scoring JVM inside the process, in MiB."""
     prediction_cache: CachePolicy = "adaptive"
     """Whether the look-aside cache takes part: for every request, while it is measured cheaper than scoring, never."""
-    request_log: Literal["all", "notable", "off"] = "all"
-    """Which requests get a line in the log: all, only failed and slow ones, or none."""
-    request_log_slow_milliseconds: Annotated[float, Field(gt=0)] = 250.0
-    """A request that took longer is slow."""
-    request_log_lines_a_second: Annotated[int, Field(ge=0)] = 50
-    """Most lines a second, of ordinary requests and of notable ones each; the rest are counted. 0 is no limit."""
-    prediction_log: bool = True
-    """Whether predictions are kept in the database, each use case's share of them (`serving.log_predictions`)."""
-    prediction_log_rows: Annotated[int, Field(ge=1)] = 20_000
-    """Predictions that may wait for the database, of about 2 KiB each; more are dropped and counted."""
-    traces_url: str | None = None
-    """Where traces go by OTLP over HTTP, such as http://collector:4318/v1/traces. The standard OTEL_* variables work as
-    well; without either there are none."""
 
     @property
     def url(self) -> str:

@@ -24,20 +24,17 @@ from serving import jvm
 from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, summary
 from serving.cache import Cache, connect
 from serving.documentation import add_documentation, request_body
-from serving.exposition import Exposition, Watched, add_metrics
+from serving.exposition import Watched, add_metrics
 from serving.front_door import FrontDoor, Route
-from serving.metrics import RequestMetrics
 from serving.prediction import Predictions
-from serving.prediction_log import PredictionLog
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
 from serving.reports import add_reports
 from serving.repository import Repository
-from serving.request_log import RequestLog
 from serving.scorer import Scorer
-from serving.tracing import Tracing
 from serving.vector_cache import vector_cache
 from serving.vectors import StoredVectors
+from serving.watch import Watch
 
 log = structlog.get_logger()
 PREDICT = "/v1/predict"
@@ -49,6 +46,7 @@ class Sidecar(FastAPI):
     """FastAPI with a shorter way in for predictions."""
 
     door: FrontDoor
+    predictions: Predictions
     short_ways: Mapping[str, Route]
     """By path; of the method POST."""
 
@@ -74,8 +72,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         refresh_seconds=settings.sidecar.refresh_seconds,
     )
 
-    counted, request_log = RequestMetrics(), RequestLog(settings.sidecar)
-    exposition = Exposition(counted, repository, request_log)
+    watch = Watch(settings, repository)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -86,16 +83,9 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         cache = Cache(connect(settings))
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
-        kept = PredictionLog(settings) if settings.sidecar.prediction_log else None
-        exposition.watched = Watched(scorer, cache, vectors, kept)
-        tracing = Tracing.of(settings.sidecar)
-        observers = [each for each in (counted, kept, request_log, tracing) if each is not None]
-        app.door = FrontDoor(observers=observers)
-        request_log.start()
-        if kept is not None:
-            kept.start()
-        predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        app.short_ways = {PREDICT: Route(PREDICT, predictions.answer)}
+        app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
+        app.short_ways = {PREDICT: Route(PREDICT, app.predictions.answer)}
+        watch.start(app.door, Watched(scorer, cache, vectors))
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.
         gc.freeze()
@@ -106,9 +96,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
             await asyncio.to_thread(scorer.close)
             await cache.close()
             await vectors.close()
-            for each in (kept, tracing, request_log):
-                if each is not None:
-                    await asyncio.to_thread(each.close)
+            await watch.close()
 
     app = Sidecar(
         title="Predictions",
@@ -124,7 +112,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     _add_models(app, repository)
     add_reports(app, settings, repository)
     _add_health(app, repository)
-    add_metrics(app, exposition)
+    add_metrics(app, watch.exposition)
     add_documentation(app, repository)
     _add_problems(app)
     return app

@@ -70,6 +70,10 @@ class FrontDoor:
         self._observers = tuple(observers)
         self._headers = tuple(headers)
 
+    def observe(self, *observers: Observer) -> None:
+        """Have observers told of every answer from now on."""
+        self._observers += observers
+
     async def respond(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """Answer one request by the short way: with what the route makes of its body, or with a problem."""
         call = Call(route.path, scope["headers"])
