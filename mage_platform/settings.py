@@ -22,6 +22,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 from mage_platform.contracts.models import CachePolicy
 from mage_platform.door_settings import DoorSettings
 from mage_platform.errors import SettingsInvalid
+from mage_platform.watch_settings import WatchSettings
 
 PROJECT = Path(__file__).resolve().parent.parent
 PREFIX = "PLATFORM_"
@@ -124,8 +125,9 @@ class MageSettings(_Group):
         return f"http://{self.host}:{self.port}"
 
 
-class SidecarSettings(DoorSettings, _Group):
-    """The FastAPI sidecar that answers predictions. What guards its door is in `door_settings`."""
+class SidecarSettings(DoorSettings, WatchSettings, _Group):
+    """The FastAPI sidecar that answers predictions. What guards its door is in `door_settings`, what it tells of itself
+    in `watch_settings`."""
 
     host: str = "127.0.0.1"
     """Address it binds to and is reached at."""
@@ -148,19 +150,6 @@ class SidecarSettings(DoorSettings, _Group):
     A use case may say otherwise for its models (`serving.cache`)."""
     request_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 10.0
     """How long one prediction may take once its body is there, up to a quarter more; then the answer is 503."""
-    request_log: Literal["all", "notable", "off"] = "all"
-    """Which requests get a line in the log: all, only failed and slow ones, or none."""
-    request_log_slow_milliseconds: Annotated[float, Field(gt=0)] = 250.0
-    """A request that took longer is slow."""
-    request_log_lines_a_second: Annotated[int, Field(ge=0)] = 50
-    """Most lines a second, of ordinary requests and of notable ones each; the rest are counted. 0 is no limit."""
-    prediction_log: bool = True
-    """Whether predictions are kept in the database, each use case's share of them (`serving.log_predictions`)."""
-    prediction_log_rows: Annotated[int, Field(ge=1)] = 20_000
-    """Predictions that may wait for the database, of about 2 KiB each; more are dropped and counted."""
-    traces_url: str | None = None
-    """Where traces go by OTLP over HTTP, such as http://collector:4318/v1/traces. The standard OTEL_* variables work as
-    well; without either there are none."""
 
     @property
     def url(self) -> str:

@@ -20,19 +20,18 @@ from serving.answers import Readiness, ServedModelDetails, ServedModels, details
 from serving.assembly import Parts
 from serving.calls import Header
 from serving.documentation import add_documentation, request_body
-from serving.exposition import Exposition, add_metrics
+from serving.exposition import add_metrics
 from serving.front_door import FrontDoor, Route, headers_of
 from serving.guard import door_guard
 from serving.keys import Keyring, keyring
-from serving.metrics import RequestMetrics
 from serving.patience import Patience
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
 from serving.reports import add_reports
 from serving.repository import Repository
-from serving.request_log import RequestLog
 from serving.room import Room
+from serving.watch import Watch
 
 log = structlog.get_logger()
 PREDICT = "/v1/predict"
@@ -75,15 +74,15 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         most_models=settings.sidecar.models_in_memory,
         most_bytes=settings.sidecar.models_in_memory_mib << 20,
     )
-    requests, request_log = RequestMetrics(), RequestLog(settings.sidecar)
-    exposition = Exposition(requests, repository, request_log)
+    watch = Watch(settings, repository)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert isinstance(app, Sidecar)
-        parts = Parts(settings, source, repository, keys, requests, request_log, exposition)
-        async with parts.running() as (app.predictions, explanations):
-            app.door.observe(parts.observers)
+        async with Parts(settings, source, repository, keys, watch).running(app.door) as (
+            app.predictions,
+            explanations,
+        ):
             patience = Patience(settings.sidecar.request_timeout_seconds)
             app.short_ways = {
                 PREDICT: Route(PREDICT, app.predictions.answer, patience=patience),
@@ -112,7 +111,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     _add_models(app, repository)
     add_reports(app, settings, repository)
     _add_health(app, repository, keys)
-    add_metrics(app, exposition)
+    add_metrics(app, watch.exposition)
     add_documentation(app, repository, keys)
     _add_problems(app)
     return app

@@ -48,7 +48,6 @@ class Watched:
     scorer: Scorer
     cache: Cache
     vectors: StoredVectors
-    predictions: PredictionLog | None
 
 
 class Exposition:
@@ -58,12 +57,20 @@ class Exposition:
         requests: What is counted of requests.
         repository: The served models.
         request_log: Lines written and left out.
+        predictions: Rows written and dropped, where predictions are kept.
     """
 
-    def __init__(self, requests: RequestMetrics, repository: Repository, request_log: RequestLog) -> None:
+    def __init__(
+        self,
+        requests: RequestMetrics,
+        repository: Repository,
+        request_log: RequestLog,
+        predictions: PredictionLog | None,
+    ) -> None:
         self._requests = requests
         self._repository = repository
         self._request_log = request_log
+        self._predictions = predictions
         self.watched: Watched | None = None
         """None until the sidecar has started."""
         self.workers: WorkerMetrics | None = None
@@ -157,7 +164,7 @@ class Exposition:
             "sidecar_log_lines", "Lines of the request log, by what became of them.", ("outcome",),
             {("written",): lines.written, ("left_out",): lines.left_out, ("dropped",): lines.dropped},
         )  # fmt: skip
-        kept = self.watched.predictions if self.watched else None
+        kept = self._predictions
         if kept is not None:
             outcomes = {("written",): kept.written, ("dropped",): kept.dropped, ("refused",): kept.refused}
             yield _counts(

@@ -88,9 +88,9 @@ class FrontDoor:
         self.room = room or Room()
         """How much is under way."""
 
-    def observe(self, observers: Sequence[Observer]) -> None:
-        """Have these keep account as well."""
-        self._observers += tuple(observers)
+    def observe(self, *observers: Observer) -> None:
+        """Have observers told of every answer from now on."""
+        self._observers += observers
 
     async def respond(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """Answer one request by the short way: with what the route makes of its body, or with a problem."""
