@@ -79,6 +79,9 @@ class RowEncoder:
         self._dropped = tuple(
             (name, _converter(column, ())) for name, column in schema.columns.items() if name not in by_name
         )
+        self.names = tuple(names)
+        """Columns of a row, in their order."""
+        self._convert = dict((*self._columns, *self._dropped))
         self._pack = struct.Struct(f"={len(names)}d").pack
 
     def encode(self, features: Mapping[str, Any]) -> bytes:
@@ -100,6 +103,13 @@ class RowEncoder:
         except _Refused:
             raise VectorRefused(self.faults(features)) from None
         return self._pack(*row)
+
+    def value(self, name: str, value: Any) -> float | None:
+        """One value of a feature as a row holds it; None for a value that is refused."""
+        try:
+            return self._convert[name](value)
+        except _Refused:
+            return None
 
     def faults(self, features: Mapping[str, Any]) -> list[Fault]:
         """Everything that is wrong with a vector, in the order of the schema; unknown features last."""
