@@ -44,6 +44,7 @@ class Sidecar(FastAPI):
     """FastAPI with a shorter way in for predictions."""
 
     door: FrontDoor
+    predictions: Predictions
     short_ways: Mapping[str, Route]
     """By path; of the method POST."""
 
@@ -78,8 +79,8 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         cache = Cache(connect(settings))
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
-        predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        app.short_ways = {PREDICT: Route(PREDICT, predictions.answer)}
+        app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
+        app.short_ways = {PREDICT: Route(PREDICT, app.predictions.answer)}
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.
         gc.freeze()
