@@ -22,8 +22,9 @@ from mage_platform.errors import PlatformError
 from mage_platform.settings import Settings
 from serving import jvm
 from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, summary
+from serving.batch.service import Batches, batch_route
 from serving.cache import Cache, connect
-from serving.documentation import add_documentation, request_body
+from serving.documentation import add_documentation, batch_request, batch_responses, request_body
 from serving.front_door import FrontDoor, Route
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
@@ -36,6 +37,7 @@ from serving.vectors import StoredVectors
 
 log = structlog.get_logger()
 PREDICT = "/v1/predict"
+PREDICT_BATCH = "/v1/predict/batch"
 # Python lets a thread keep the interpreter for 5 ms when another wants it; a batch would wait that long to begin.
 SWITCH_INTERVAL_SECONDS = 0.0005
 
@@ -80,7 +82,18 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
         app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        app.short_ways = {PREDICT: Route(PREDICT, app.predictions.answer)}
+        batches = Batches(
+            repository,
+            vectors,
+            cache,
+            settings.sidecar.prediction_cache,
+            maximum_rows=settings.sidecar.batch_rows,
+            threads=settings.sidecar.inference_threads,
+        )
+        app.short_ways = {
+            PREDICT: Route(PREDICT, app.predictions.answer),
+            PREDICT_BATCH: batch_route(PREDICT_BATCH, batches, settings.sidecar.batch_mib),
+        }
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.
         gc.freeze()
@@ -89,6 +102,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         finally:
             await asyncio.to_thread(repository.stop)
             await asyncio.to_thread(scorer.close)
+            await asyncio.to_thread(batches.close)
             await cache.close()
             await vectors.close()
 
@@ -124,6 +138,17 @@ def _add_prediction(app: Sidecar) -> None:
         """By `features`, or by the entity's newest stored vector when they are left out."""
         # For the document, and for requests whose path has a prefix; all others are answered in Sidecar.__call__.
         return _ShortWay(app, PREDICT)
+
+    @app.post(
+        PREDICT_BATCH,
+        summary="Many predictions",
+        tags=["predictions"],
+        responses=responses(400, 404, 408, 413, 415, 422, 500, 503) | batch_responses(),
+        openapi_extra=batch_request(),
+    )
+    async def predict_batch(request: Request) -> Response:
+        """As rows, as columns, or as an Arrow stream; the answers are those of single requests to the last bit."""
+        return _ShortWay(app, PREDICT_BATCH)
 
 
 class _ShortWay(Response):

@@ -33,21 +33,23 @@ class Caller(Protocol):
 
 
 class Call:
-    """One request. Everything but the first three is filled in on the way.
+    """One request. Everything but what it came with is filled in on the way.
 
     Args:
         route: Pattern of its path, as in `/v1/predict`.
         headers: Of the request, names in lower case.
+        query: What stands after the question mark, as it came.
     """
 
     __slots__ = (
-        "began", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id", "media_type",
-        "model", "parsed", "problem", "region", "route", "rows", "scored", "status", "use_case",
+        "began", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "held", "id",
+        "media_type", "model", "parsed", "problem", "query", "region", "route", "rows", "scored", "status", "use_case",
     )  # fmt: skip
 
-    def __init__(self, route: str, headers: Sequence[Header] = ()) -> None:
+    def __init__(self, route: str, headers: Sequence[Header] = (), query: bytes = b"") -> None:
         self.route = route
         self.headers = headers
+        self.query = query
         self.began = _clock()
         """Seconds of `time.perf_counter`, like the moments below; those are 0 for a stage that was not reached."""
         self.id = ""
@@ -71,6 +73,8 @@ class Call:
         self.status = 0
         self.problem = ""
         """Slug of the problem it ended with."""
+        self.held = 0
+        """Bytes of room it takes up among the requests of its route, where those are counted."""
         self.bytes_in = 0
         self.bytes_out = 0
 

@@ -16,6 +16,7 @@ from serving.calls import JSON, Call, Guard, Header, Observer, request_id
 from serving.encoding import Fault
 from serving.patience import Patience
 from serving.problems import MEDIA_TYPE, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
+from serving.room import Room
 
 _PROBLEM = MEDIA_TYPE.encode()
 PATIENCE = Patience(30.0)
@@ -46,12 +47,14 @@ class Route:
         answer: Makes the answer of the body.
         maximum_body_bytes: Longer bodies are refused.
         accept: Refuses a content type it does not read, by raising `BodyNotJson`.
+        room: Counts the bodies under way, and refuses one that is too much; None where that is of no concern.
     """
 
     path: str
     answer: Answer
     maximum_body_bytes: int = 1 << 20
     accept: Callable[[bytes], None] = _require_json
+    room: Room | None = None
 
 
 class FrontDoor:
@@ -72,13 +75,22 @@ class FrontDoor:
 
     async def respond(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """Answer one request by the short way: with what the route makes of its body, or with a problem."""
-        call = Call(route.path, scope["headers"])
+        call = Call(route.path, scope["headers"], scope["query_string"])
+        try:
+            await self._respond(call, receive, send, route)
+        finally:
+            if route.room is not None and call.held:
+                route.room.give_back(call.held)
+
+    async def _respond(self, call: Call, receive: Receive, send: Send, route: Route) -> None:
         try:
             length = self._look_at_headers(call, route)
             if self._guard is not None:
                 self._guard.admit(call)
             if length > route.maximum_body_bytes:
                 raise _too_large(route)
+            if route.room is not None:
+                call.held = route.room.take(length or route.maximum_body_bytes)
             body = await _in_time(receive, route)
             call.bytes_in = len(body)
             payload = await route.answer(body, call)

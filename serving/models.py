@@ -40,11 +40,12 @@ class ServedModel:
             name: domain for name, domain in zip(mojo.names, mojo.domains, strict=True) if domain is not None
         }
         self.labels = mojo.labels or []
-        self._outcome = outcome_of(mojo)
+        self.mojo = mojo
+        self.outcome = outcome_of(mojo)
         self.lane = Lane(mojo.slot())
         self.hit_share = HitShare()
         self._key_prefix = f"pred:{self.version.mojo_sha256}:"
-        self._model_text = self.version.reference.model_dump_json()
+        self.model_text = self.version.reference.model_dump_json()
 
     @classmethod
     def load(cls, champion: Champion, mojo: Path, genmodel: Path) -> ServedModel:
@@ -75,16 +76,16 @@ class ServedModel:
 
     def cache_value(self, score: Score) -> bytes:
         """What the cache keeps of a prediction: the class and the probabilities, nothing of the request."""
-        return f"{{{self._outcome.text(score)}}}".encode()
+        return f"{{{self.outcome.text(score)}}}".encode()
 
     def from_cache(self, value: bytes) -> Score | None:
         """The prediction a cache value stands for; None when it is not one this model could have given."""
-        return self._outcome.parse(value)
+        return self.outcome.parse(value)
 
     def answer(self, entity_id: uuid.UUID, score: Score, *, cached: bool, fallback: bool = False) -> bytes:
         """The whole answer as JSON: `PredictResponse`, written once."""
         return (
-            f'{{"entity_id":"{entity_id}",{self._outcome.text(score)},"model":{self._model_text},'
+            f'{{"entity_id":"{entity_id}",{self.outcome.text(score)},"model":{self.model_text},'
             f'"fallback":{"true" if fallback else "false"},"cached":{"true" if cached else "false"}}}'
         ).encode()
 

@@ -92,7 +92,7 @@ class Predictions:
 
     async def _stored_row(self, model: ServedModel, request: PredictRequest) -> bytes:
         vector = await self._vectors.latest(request.use_case, request.region, request.entity_id, request.event_time)
-        _refuse_too_old(vector, request.event_time or datetime.now(UTC), model.version.maximum_vector_age_seconds)
+        refuse_too_old(vector, request.event_time or datetime.now(UTC), model.version.maximum_vector_age_seconds)
         try:
             return model.row(vector.features, request.region)
         except VectorRefused as error:
@@ -147,7 +147,7 @@ class Predictions:
         return RequestInvalid([*problem.faults, *model.faults(features, region)])
 
 
-def _refuse_too_old(vector: FeatureVector, moment: datetime, maximum_age_seconds: int | None) -> None:
+def refuse_too_old(vector: FeatureVector, moment: datetime, maximum_age_seconds: int | None) -> None:
     """Hold a stored vector against the age its use case allows, at the moment of the prediction.
 
     Raises:

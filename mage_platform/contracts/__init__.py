@@ -7,7 +7,15 @@ from mage_platform.contracts.evaluation import Evaluation, PromotionDecision
 from mage_platform.contracts.features import FeatureColumn, FeatureVector, InputSchema, entity_id_of
 from mage_platform.contracts.metrics import BinaryMetrics, MulticlassMetrics, RegressionMetrics, TargetKind
 from mage_platform.contracts.models import AliasMove, Champion, ModelReference, ModelVersion, NewVersion
-from mage_platform.contracts.prediction import PredictRequest, PredictResponse
+from mage_platform.contracts.prediction import (
+    BatchHead,
+    PredictBatchRequest,
+    PredictBatchResponse,
+    PredictColumnsResponse,
+    PredictRequest,
+    PredictResponse,
+    PredictRow,
+)
 from mage_platform.contracts.strict import POOLED
 from mage_platform.contracts.training import (
     BatchOutcome,
@@ -26,6 +34,7 @@ from mage_platform.contracts.validation import BrokenExpectation, QuarantinedRow
 __all__ = [
     "POOLED",
     "AliasMove",
+    "BatchHead",
     "BatchOutcome",
     "BinaryMetrics",
     "BrokenExpectation",
@@ -43,8 +52,12 @@ __all__ = [
     "ModelVersion",
     "MulticlassMetrics",
     "NewVersion",
+    "PredictBatchRequest",
+    "PredictBatchResponse",
+    "PredictColumnsResponse",
     "PredictRequest",
     "PredictResponse",
+    "PredictRow",
     "PromotionDecision",
     "QuarantinedRow",
     "RegionBatch",

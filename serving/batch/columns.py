@@ -17,10 +17,15 @@ import numpy.typing as npt
 
 from mage_platform.contracts import FeatureColumn
 from serving.encoding import LARGEST, Fault, RowEncoder
+from serving.problems import MOST_FAULTS
 
 Floats = npt.NDArray[np.float64]
 EXACT = float(1 << 53)
 """Up to here every whole number is a float64."""
+
+
+RowFault = tuple[int, Fault]
+"""Number of the row, and what is wrong with it."""
 
 
 @dataclass
@@ -29,11 +34,13 @@ class Column:
 
     Args:
         values: One for each row, as a row of the model holds it; NaN where the value was refused.
-        faults: What is wrong with the rows that were refused, by row number.
+        refused: Numbers of the rows whose value was refused.
+        faults: What is wrong with them; the first `MOST_FAULTS`.
     """
 
     values: Floats
-    faults: dict[int, Fault] = field(default_factory=dict)
+    refused: list[int] = field(default_factory=list)
+    faults: list[RowFault] = field(default_factory=list)
 
 
 class ColumnEncoder:
@@ -104,7 +111,10 @@ class ColumnEncoder:
         if column.type == "integer":
             if not np.array_equal(np.floor(present), present):
                 return None
-            numbers = self._codes_of_integers(name, numbers)
+            coded = self._codes_of_integers(name, numbers)
+            if coded is None:
+                return None
+            numbers = coded
         return numbers + 0.0  # minus zero becomes zero
 
     def booleans(self, name: str, ones: Floats) -> Floats:
@@ -128,10 +138,12 @@ class ColumnEncoder:
             return None
         return self.from_numbers(name, numbers, values.count(None), whole=whole)
 
-    def _codes_of_integers(self, name: str, numbers: Floats) -> Floats:
+    def _codes_of_integers(self, name: str, numbers: Floats) -> Floats | None:
         """Whole numbers on which the model was trained as on a category are levels; others stay as they are."""
         levels, places = np.unique(numbers, return_inverse=True)
         codes = [math.nan if level != level else self._encoder.value(name, level) for level in levels.tolist()]
+        if any(code is None for code in codes):
+            return None
         return np.array(codes, np.float64)[places] if codes != levels.tolist() else numbers
 
     def _categories(self, name: str, values: Sequence[Any]) -> Floats | None:
@@ -141,7 +153,8 @@ class ColumnEncoder:
         return np.fromiter(map(codes.__getitem__, values), np.float64, len(values))
 
     def _booleans(self, name: str, ones: Floats) -> Floats:
-        false, true = self._encoder.value(name, False), self._encoder.value(name, True)
+        false, true = (self._encoder.value(name, value) for value in (False, True))
+        assert false is not None and true is not None
         return np.where(ones == 1.0, true, np.where(ones == 0.0, false, math.nan)).astype(np.float64)
 
     def _one_by_one(self, name: str, values: Sequence[Any], first_row: int) -> Column:
@@ -151,7 +164,9 @@ class ColumnEncoder:
                 column.values[index] = converted
             else:
                 row = first_row + index
-                column.faults[row] = self.fault(name, value, row)
+                column.refused.append(row)
+                if len(column.faults) < MOST_FAULTS:
+                    column.faults.append((row, self.fault(name, value, row)))
         return column
 
 
