@@ -75,7 +75,7 @@ class FrontDoor:
 
     async def respond(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """Answer one request by the short way: with what the route makes of its body, or with a problem."""
-        call = Call(route.path, scope["headers"], scope["query_string"])
+        call = Call(route.path, scope["headers"], scope.get("query_string", b""))
         try:
             await self._respond(call, receive, send, route)
         finally:
