@@ -138,8 +138,8 @@ class SidecarSettings(_Group):
     """Heap of the scoring JVM inside the process, in MiB."""
     batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
     """Most rows of one batch."""
-    batch_mib: Annotated[int, Field(ge=1, le=1_024)] = 64
-    """Longest body of a batch in MiB; all bodies of batches under way together may have four times as many."""
+    batch_mib: Annotated[int, Field(ge=1, le=1_024)] = 128
+    """Longest body of a batch in MiB; all bodies of batches under way together may have twice as many."""
     prediction_cache: CachePolicy = "adaptive"
     """Whether the look-aside cache takes part: for every request, while it is measured cheaper than scoring, never."""
 

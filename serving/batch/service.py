@@ -47,7 +47,7 @@ CACHED_ROWS = 2_048
 """Larger batches leave the cache out: scoring them costs less than their keys, and they would push out all others."""
 MGET_KEYS = 256
 
-BODIES_AT_ONCE = 4
+BODIES_AT_ONCE = 2
 """Of the greatest length."""
 BATCHES_AT_ONCE = 16
 
@@ -82,7 +82,7 @@ def batch_route(path: str, batches: Batches, maximum_mib: int) -> Route:
     Args:
         path: Of the route.
         batches: Answers them.
-        maximum_mib: Of one body; all that are under way may have four times as much.
+        maximum_mib: Of one body; all that are under way may have twice as much.
     """
     longest = maximum_mib << 20
     return Route(path, batches.answer, longest, accepts, Room(BODIES_AT_ONCE * longest, BATCHES_AT_ONCE))
