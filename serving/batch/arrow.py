@@ -15,9 +15,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.ipc as ipc
 
+from mage_platform.contracts import BatchHead
 from serving.batch.columns import Column, ColumnEncoder, Floats
+from serving.batch.gathered import Batch, Columns, of_entities, too_many_rows
 from serving.encoding import Fault
-from serving.problems import BodyMalformed
+from serving.models import ServedModel
+from serving.problems import BodyMalformed, RequestInvalid
 
 STREAM = "application/vnd.apache.arrow.stream"
 _HEADER_TYPE, _HEADER = 1, 2
@@ -158,6 +161,38 @@ def _categories(encoder: ColumnEncoder, name: str, column: pa.ChunkedArray) -> F
         indices = pc.fill_null(pc.cast(coded.indices, pa.int64()), len(levels))
         parts.append(by_index[indices.to_numpy(zero_copy_only=False)])
     return np.concatenate(parts) if parts else np.empty(0)
+
+
+def read_batch(body: bytes, head: BatchHead, model: ServedModel, encoder: ColumnEncoder, maximum_rows: int) -> Batch:
+    """A batch out of a stream: a column for each feature, and `entity_id` where the caller has ids.
+
+    Raises:
+        PlatformError: It is none, or has faulty rows and does not want them reported.
+    """
+    try:
+        table = read_table(body, maximum_rows)
+    except OverflowError:
+        raise too_many_rows(maximum_rows) from None
+    columns = Columns(model, encoder, head.region)
+    entity_ids = None
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if name == "entity_id" and entity_ids is None:
+            try:
+                entity_ids = texts(column)
+            except TypeError as error:
+                raise RequestInvalid([Fault("entity_ids", "must be a column of text", f"Arrow {error}")]) from None
+        elif columns.accepts(name):
+            encoded = encode(columns.encoder, name, column)
+            if isinstance(encoded, Fault):
+                columns.fault(encoded)
+            else:
+                columns.add(name, encoded)
+    if entity_ids is not None and table.num_columns == 1:
+        batch = of_entities(head, model, entity_ids)
+    else:
+        batch = columns.batch(head, entity_ids)
+    batch.hold()
+    return batch
 
 
 def write_table(columns: Mapping[str, tuple[str, Any]], facts: Mapping[str, str]) -> bytes:
