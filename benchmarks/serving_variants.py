@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -66,6 +66,9 @@ class FolderSource:
     def files(self, champion: Champion) -> tuple[Path, Path]:
         """The two files."""
         return self.mojo, self.genmodel
+
+    def forget_others(self, models: Sequence[ModelVersion]) -> None:
+        """Keeps no others."""
 
     def champions(self) -> list[Champion]:
         """The one."""

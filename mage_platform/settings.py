@@ -145,6 +145,10 @@ class SidecarSettings(DoorSettings, WatchSettings, _Group):
     """Most models kept in memory; the others are loaded when they are asked for, in the place of the least used."""
     models_in_memory_mib: Annotated[int, Field(ge=1)] = 128
     """Most MiB of the models in memory, unpacked. Half of `java_heap_mib` leaves room to work."""
+    batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
+    """Most rows of one batch."""
+    batch_mib: Annotated[int, Field(ge=1, le=1_024)] = 128
+    """Longest body of a batch in MiB; all bodies of batches under way together may have twice as many."""
     prediction_cache: CachePolicy = "adaptive"
     """Whether the look-aside cache takes part: for every request, while it is measured cheaper than scoring, never.
     A use case may say otherwise for its models (`serving.cache`)."""

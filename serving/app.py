@@ -18,8 +18,9 @@ from mage_platform.errors import PlatformError
 from mage_platform.settings import Settings
 from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, served_models
 from serving.assembly import Parts
+from serving.batch.service import batch_route
 from serving.calls import Header
-from serving.documentation import add_documentation, request_body
+from serving.documentation import add_documentation, batch_request, batch_responses, request_body
 from serving.exposition import add_metrics
 from serving.front_door import FrontDoor, Route, headers_of
 from serving.guard import door_guard
@@ -36,6 +37,7 @@ from serving.watch import Watch
 log = structlog.get_logger()
 PREDICT = "/v1/predict"
 EXPLAIN = "/v1/explain"
+PREDICT_BATCH = "/v1/predict/batch"
 
 
 class Sidecar(FastAPI):
@@ -79,14 +81,13 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert isinstance(app, Sidecar)
-        async with Parts(settings, source, repository, keys, watch).running(app.door) as (
-            app.predictions,
-            explanations,
-        ):
+        async with Parts(settings, source, repository, keys, watch).running(app.door) as answering:
+            app.predictions = answering.predictions
             patience = Patience(settings.sidecar.request_timeout_seconds)
             app.short_ways = {
                 PREDICT: Route(PREDICT, app.predictions.answer, patience=patience),
-                EXPLAIN: Route(EXPLAIN, explanations.answer, patience=patience),
+                EXPLAIN: Route(EXPLAIN, answering.explanations.answer, patience=patience),
+                PREDICT_BATCH: batch_route(PREDICT_BATCH, answering.batches, settings.sidecar.batch_mib),
             }
             yield
 
@@ -150,6 +151,17 @@ def _add_prediction(app: Sidecar) -> None:
         """By TreeSHAP. `bias` and the contributions sum up to `score`, the one of a tree model kept beside the one that
         answers where that cannot be taken apart itself."""
         return _ShortWay(app, EXPLAIN)
+
+    @app.post(
+        PREDICT_BATCH,
+        summary="Many predictions",
+        tags=["predictions"],
+        responses=responses(400, 404, 408, 413, 415, 422, 500, 503) | batch_responses(),
+        openapi_extra=batch_request(),
+    )
+    async def predict_batch(request: Request) -> Response:
+        """As rows, as columns, or as an Arrow stream; the answers are those of single requests to the last bit."""
+        return _ShortWay(app, PREDICT_BATCH)
 
 
 class _ShortWay(Response):

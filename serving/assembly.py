@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from mage_platform.settings import Settings
 from serving import jvm
+from serving.batch.service import Batches
 from serving.cache import Cache, connect
 from serving.explainers import Explainers
 from serving.explanations import Explanations
@@ -28,6 +29,15 @@ from serving.watch import Watch
 # Python lets a thread keep the interpreter for 5 ms when another wants it; a batch would wait that long to begin.
 SWITCH_INTERVAL_SECONDS = 0.0005
 MOST_EXPLANATIONS_WAITING = 1_000
+
+
+@dataclass(frozen=True)
+class Answering:
+    """What answers requests."""
+
+    predictions: Predictions
+    explanations: Explanations
+    batches: Batches
 
 
 @dataclass
@@ -49,7 +59,7 @@ class Parts:
     watch: Watch
 
     @asynccontextmanager
-    async def running(self, door: FrontDoor) -> AsyncIterator[tuple[Predictions, Explanations]]:
+    async def running(self, door: FrontDoor) -> AsyncIterator[Answering]:
         """Everything that answers, for as long as the block lasts.
 
         Args:
@@ -75,6 +85,11 @@ class Parts:
             for each in (scorer, explaining):
                 leaving.push_async_callback(asyncio.to_thread, each.close)
             predictions = Predictions(self.repository, scorer, vectors, cache, settings.prediction_cache)
+            batches = Batches(
+                self.repository, vectors, cache, settings.prediction_cache,
+                maximum_rows=settings.batch_rows, threads=settings.inference_threads,
+            )  # fmt: skip
+            leaving.push_async_callback(asyncio.to_thread, batches.close)
             watch.start(door, Watched(scorer, cache, vectors))
             if watch.predictions is not None:
                 predictions.shadows.observers.append(watch.predictions.shadowed)
@@ -84,4 +99,5 @@ class Parts:
             leaving.callback(watching.cancel)
             # What the imports left behind lives as long as the process: the collector need not look at it again.
             gc.freeze()
-            yield predictions, Explanations(predictions, Explainers(self.source), explaining)
+            explanations = Explanations(predictions, Explainers(self.source), explaining)
+            yield Answering(predictions, explanations, batches)

@@ -147,16 +147,17 @@ class Cache:
 
     async def look_up(self, key: str) -> Found:
         """The value of a key, None when there is none, `SILENCE` when Redis does not say in time."""
-        return (await self._look_up([key]))[0]
+        return (await self.look_up_many([key]))[0]
 
     async def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of some keys as they are at one moment, in one round trip.
 
         None where there is none, or where Redis does not answer in time.
         """
-        return [None if value is SILENCE else value for value in await self._look_up(keys)]
+        return [None if value is SILENCE else value for value in await self.look_up_many(keys)]
 
-    async def _look_up(self, keys: Sequence[str]) -> list[Found]:
+    async def look_up_many(self, keys: Sequence[str]) -> list[Found]:
+        """The values of some keys as they are at one moment, in one round trip; `SILENCE` where it does not answer."""
         added = [key for key in dict.fromkeys(keys) if key not in self._reads]
         if not self.open or len(self._reads) + len(added) > self._maximum_reads:
             return [SILENCE] * len(keys)

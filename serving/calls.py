@@ -40,22 +40,24 @@ class Caller(Protocol):
 
 
 class Call:
-    """One request. Everything but the first three is filled in on the way.
+    """One request. Everything but what it came with is filled in on the way.
 
     Args:
         route: Pattern of its path, as in `/v1/predict`.
         headers: Of the request, names in lower case.
+        query: What stands after the question mark, as it came.
     """
 
     __slots__ = (
-        "began", "bytes_held", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id",
-        "made_of", "media_type", "model", "parsed", "problem", "region", "route", "rows", "scored", "status",
-        "use_case", "variant",
+        "began", "bytes_held", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "held",
+        "id", "made_of", "media_type", "model", "parsed", "problem", "query", "region", "route", "rows", "scored",
+        "status", "use_case", "variant",
     )  # fmt: skip
 
-    def __init__(self, route: str, headers: Sequence[Header] = ()) -> None:
+    def __init__(self, route: str, headers: Sequence[Header] = (), query: bytes = b"") -> None:
         self.route = route
         self.headers = headers
+        self.query = query
         self.began = _clock()
         """Seconds of `time.perf_counter`, like the moments below; those are 0 for a stage that was not reached."""
         self.id = ""
@@ -83,6 +85,8 @@ class Call:
         self.status = 0
         self.problem = ""
         """Slug of the problem it ended with."""
+        self.held = 0
+        """Bytes of room it takes up among the requests of its route, where those are counted."""
         self.bytes_in = 0
         self.bytes_held = 0
         """Of the body, as long as it counts against the room for bodies."""

@@ -88,7 +88,7 @@ async def _found(
     default = model.version.default_features
     try:
         vector = await vectors.latest(request.use_case, request.region, request.entity_id, request.event_time)
-        _refuse_too_old(vector, request.event_time or datetime.now(UTC), model.version.maximum_vector_age_seconds)
+        refuse_too_old(vector, request.event_time or datetime.now(UTC), model.version.maximum_vector_age_seconds)
     except (VectorNotStored, VectorTooOld):
         if default is None:
             raise
@@ -96,7 +96,7 @@ async def _found(
     return vector.features, VectorUsed(source="stored", event_time=vector.event_time)
 
 
-def _refuse_too_old(vector: FeatureVector, moment: datetime, maximum_age_seconds: int | None) -> None:
+def refuse_too_old(vector: FeatureVector, moment: datetime, maximum_age_seconds: int | None) -> None:
     """Hold a stored vector against the age its use case allows, at the moment of the prediction.
 
     Raises:

@@ -15,13 +15,20 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
-from mage_platform.contracts import POOLED, PredictRequest
+from mage_platform.contracts import (
+    POOLED,
+    PredictBatchRequest,
+    PredictBatchResponse,
+    PredictColumnsResponse,
+    PredictRequest,
+)
 from serving.guard import HEALTH
 from serving.keys import Keyring
 from serving.problems import Problem, responses
 from serving.repository import Repository
 
 ASSETS = "/docs/assets"
+ARROW_STREAM = "application/vnd.apache.arrow.stream"
 _SCHEMES = {
     "bearer": {"type": "http", "scheme": "bearer", "description": "`mage-platform keys create` makes one"},
     "header": {"type": "apiKey", "in": "header", "name": "x-api-key"},
@@ -72,13 +79,50 @@ def request_body() -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+def batch_request() -> dict[str, Any]:
+    """Request body and query of the batch operation."""
+    schema = {"$ref": "#/components/schemas/PredictBatchRequest"}
+    text = "In the query for an Arrow stream; in JSON it stands in the body"
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/json": {"schema": schema},
+                ARROW_STREAM: {
+                    "schema": {"type": "string", "format": "binary"},
+                    "description": "A column for each feature, and `entity_id`; uncompressed",
+                },
+            },
+        },
+        "parameters": [
+            {"name": name, "in": "query", "required": False, "description": text, "schema": {"type": "string"}}
+            for name in ("use_case", "region", "on_error")
+        ],
+    }
+
+
+def batch_responses() -> dict[int | str, dict[str, Any]]:
+    """Answers of the batch operation."""
+    both = [{"$ref": f"#/components/schemas/{one.__name__}"} for one in (PredictBatchResponse, PredictColumnsResponse)]
+    return {
+        200: {
+            "description": "Rows for rows, columns for columns, a stream where `accept` names it",
+            "content": {
+                "application/json": {"schema": {"anyOf": both}},
+                ARROW_STREAM: {"schema": {"type": "string", "format": "binary"}},
+            },
+        }
+    }
+
+
 def _document(app: FastAPI, repository: Repository, keys: Keyring) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     _drop_faults_of_the_framework(document)
     _add_keys(document, needed=keys.holders is not None)
     template = "#/components/schemas/{model}"
-    for contract in (PredictRequest, Problem):
+    contracts = (PredictRequest, PredictBatchRequest, PredictBatchResponse, PredictColumnsResponse, Problem)
+    for contract in contracts:
         schema = contract.model_json_schema(ref_template=template)
         schemas.update(schema.pop("$defs", {}))
         schemas[contract.__name__] = schema

@@ -20,7 +20,7 @@ from serving.on_demand import ModelNotInMemory, once_in_memory
 from serving.patience import Patience
 from serving.problems import MEDIA_TYPE, AnswerTooSlow, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
 from serving.refusals import KeyRefused, Overloaded
-from serving.room import Room
+from serving.room import Berths, Room
 from serving.security_headers import SHORT, missing
 
 _PROBLEM = MEDIA_TYPE.encode()
@@ -53,6 +53,8 @@ class Route:
         maximum_body_bytes: Longer bodies are refused.
         accept: Refuses a content type it does not read, by raising `BodyNotJson`.
         patience: With the making of an answer; None waits as long as it takes.
+        berths: Counts its requests from before their body is read, and refuses one that is too much; None where that is
+            of no concern.
     """
 
     path: str
@@ -60,6 +62,7 @@ class Route:
     maximum_body_bytes: int = 1 << 20
     accept: Callable[[bytes], None] = _require_json
     patience: Patience | None = None
+    berths: Berths | None = None
 
 
 class FrontDoor:
@@ -94,13 +97,22 @@ class FrontDoor:
 
     async def respond(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """Answer one request by the short way: with what the route makes of its body, or with a problem."""
-        call = Call(route.path, scope["headers"])
+        call = Call(route.path, scope["headers"], scope.get("query_string", b""))
+        try:
+            await self._respond(call, receive, send, route)
+        finally:
+            if route.berths is not None and call.held:
+                route.berths.give_back(call.held)
+
+    async def _respond(self, call: Call, receive: Receive, send: Send, route: Route) -> None:
         try:
             length = self._look_at_headers(call, route)
             if self._guard is not None:
                 self._guard.admit(call)
             if length > route.maximum_body_bytes:
                 raise _too_large(route)
+            if route.berths is not None:
+                call.held = route.berths.take(length or route.maximum_body_bytes)
             body = await self._in_time(receive, route, call)
             call.bytes_in = len(body)
             self.room.enter()
@@ -224,19 +236,19 @@ class FrontDoor:
         first: bytes = message.get("body", b"")
         if not message.get("more_body", False):
             return first
-        parts, length = [first], len(first)
-        self.room.hold(call, length)
+        whole = bytearray(first)
+        self.room.hold(call, len(first))
         while message.get("more_body", False):
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             part = message.get("body", b"")
-            parts.append(part)
-            length += len(part)
-            if length > route.maximum_body_bytes:
+            whole += part
+            if len(whole) > route.maximum_body_bytes:
                 raise _too_large(route)
             self.room.hold(call, len(part))
-        return b"".join(parts)
+        # It reads like bytes; to copy a hundred megabytes of a batch would hold all other requests up.
+        return whole  # type: ignore[return-value]
 
 
 async def _made(route: Route, body: bytes, call: Call) -> bytes:

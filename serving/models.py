@@ -54,7 +54,10 @@ class ServedModel:
         self.lane = Lane(mojo.slot())
         self.cache_use = CacheUse()
         self._key_prefix = f"pred:{self.version.mojo_sha256}:"
-        self._model_text = f'{self.version.reference.model_dump_json()},"variant":"{variant}"'
+        reference = self.version.reference.model_dump_json()
+        self.model_text = reference
+        """The answering model, as answers name it."""
+        self._model_text = f'{reference},"variant":"{variant}"'
         self.variant = variant
         self.challenge: Challenge | None = None
         """The challenger beside this champion."""

@@ -245,14 +245,14 @@ def _write(status: int, slug: str, title: str, detail: str, instance: str, fault
         "detail": detail,
         "instance": instance,
         "errors": [
-            {"field": _short(fault.field), "message": _short(fault.message), "value": _echo(fault.value)}
+            {"field": _short(fault.field), "message": _short(fault.message), "value": echo(fault.value)}
             for fault in faults[:MOST_FAULTS]
         ],
     }
     return json.dumps(body, allow_nan=False).encode()
 
 
-def _echo(value: Any) -> Any:
+def echo(value: Any) -> Any:
     """A value as it may stand in an answer: primitives as they are, everything else as short text."""
     if value is None or isinstance(value, bool):
         return value

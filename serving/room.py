@@ -66,3 +66,47 @@ class Room:
         if now - self._told >= TELL_SECONDS:
             log.warning("requests refused for lack of room", requests=self._refused, under_way=self.under_way)
             self._refused, self._told = 0, now
+
+
+class Berths:
+    """Counts the requests of one route that take much memory, from before their body is read until they are answered.
+
+    Used from the event loop alone.
+
+    Args:
+        body_bytes: Of all their bodies together.
+        requests: At once.
+    """
+
+    def __init__(self, body_bytes: int, requests: int) -> None:
+        self._body_bytes, self._requests = body_bytes, requests
+        self.bytes = 0
+        """Taken up at the moment."""
+        self.under_way = 0
+        """Requests at the moment."""
+
+    def take(self, length: int) -> int:
+        """Make room for a body; `give_back` must follow.
+
+        Args:
+            length: Its bytes; more than 0.
+
+        Returns:
+            What is to be given back.
+
+        Raises:
+            Overloaded: There is none at the moment.
+        """
+        full = self.under_way >= self._requests or (self.under_way and self.bytes + length > self._body_bytes)
+        if full:
+            raise Overloaded(
+                f"{self.under_way} such requests with {self.bytes} bytes are under way already: try again in a second"
+            )
+        self.under_way += 1
+        self.bytes += length
+        return length
+
+    def give_back(self, length: int) -> None:
+        """The request is answered."""
+        self.under_way -= 1
+        self.bytes -= length

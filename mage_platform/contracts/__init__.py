@@ -3,6 +3,13 @@
 Producer and consumer import the same classes from here; nobody declares them again.
 """
 
+from mage_platform.contracts.batch import (
+    BatchHead,
+    PredictBatchRequest,
+    PredictBatchResponse,
+    PredictColumnsResponse,
+    PredictRow,
+)
 from mage_platform.contracts.evaluation import Evaluation, PromotionDecision
 from mage_platform.contracts.features import FeatureColumn, FeatureVector, InputSchema, entity_id_of
 from mage_platform.contracts.metrics import BinaryMetrics, MulticlassMetrics, RegressionMetrics, TargetKind
@@ -43,6 +50,7 @@ from mage_platform.contracts.validation import BrokenExpectation, QuarantinedRow
 __all__ = [
     "POOLED",
     "AliasMove",
+    "BatchHead",
     "BatchOutcome",
     "BinaryMetrics",
     "BrokenExpectation",
@@ -67,8 +75,12 @@ __all__ = [
     "ModelVersion",
     "MulticlassMetrics",
     "NewVersion",
+    "PredictBatchRequest",
+    "PredictBatchResponse",
+    "PredictColumnsResponse",
     "PredictRequest",
     "PredictResponse",
+    "PredictRow",
     "PromotionDecision",
     "QuarantinedRow",
     "RegionBatch",

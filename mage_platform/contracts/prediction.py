@@ -12,7 +12,7 @@ from mage_platform.contracts.models import ModelReference
 from mage_platform.contracts.strict import Contract, Name, Region
 
 
-def _no_number(moment: Any) -> Any:
+def no_number(moment: Any) -> Any:
     """Seconds since 1970 would be taken for a time, also as text, and nobody could tell them from milliseconds."""
     if isinstance(moment, int | float) or (isinstance(moment, str) and moment[4:5] != "-"):
         raise PydanticCustomError("datetime_type", "Input should be a valid datetime")
@@ -40,7 +40,7 @@ class PredictRequest(Contract):
     overrides: dict[str, Any] | None = Field(
         None, description="Features that replace those of the vector that is looked up; not beside `features`"
     )
-    event_time: Annotated[AwareDatetime, BeforeValidator(_no_number)] | None = Field(
+    event_time: Annotated[AwareDatetime, BeforeValidator(no_number)] | None = Field(
         None,
         description="Moment of the prediction, with time zone; the newest vector not after it is looked up",
     )
