@@ -25,6 +25,8 @@ from serving.answers import Readiness, ServedModelDetails, ServedModels, details
 from serving.cache import Cache, connect
 from serving.documentation import add_documentation, request_body
 from serving.front_door import FrontDoor, Route
+from serving.open_inference.protocol import OpenInference
+from serving.open_inference.routes import add_open_inference
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
@@ -46,12 +48,16 @@ class Sidecar(FastAPI):
     door: FrontDoor
     short_ways: Mapping[str, Route]
     """By path; of the method POST."""
+    open_inference: OpenInference
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
         elif scope["method"] == "POST" and (route := self.short_ways.get(scope["path"])) is not None:
+            await self.door.respond(scope, receive, send, route)
+        elif scope["path"] == "/v2" or scope["path"].startswith("/v2/"):
+            route = self.open_inference.route(scope["method"], scope["path"])
             await self.door.respond(scope, receive, send, route)
         else:
             await self.door.pass_on(scope, receive, send, super().__call__)
@@ -80,6 +86,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         await vectors.open()
         predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
         app.short_ways = {PREDICT: Route(PREDICT, predictions.answer)}
+        app.open_inference = OpenInference(repository, scorer)
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.
         gc.freeze()
@@ -102,6 +109,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     )
     app.door, app.short_ways = FrontDoor(), {}
     _add_prediction(app)
+    _add_open_inference(app)
     _add_models(app, repository)
     add_reports(app, settings, repository)
     _add_health(app, repository)
@@ -122,18 +130,26 @@ def _add_prediction(app: Sidecar) -> None:
     async def predict(request: Request) -> Response:
         """By `features`, or by the entity's newest stored vector when they are left out."""
         # For the document, and for requests whose path has a prefix; all others are answered in Sidecar.__call__.
-        return _ShortWay(app, PREDICT)
+        return _ShortWay(app, app.short_ways[PREDICT])
 
 
 class _ShortWay(Response):
     """Hands the request to the short way."""
 
-    def __init__(self, app: Sidecar, path: str) -> None:
+    def __init__(self, app: Sidecar, route: Route) -> None:
         super().__init__()
-        self._app, self._path = app, path
+        self._app, self._route = app, route
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app.door.respond(scope, receive, send, self._app.short_ways[self._path])
+        await self._app.door.respond(scope, receive, send, self._route)
+
+
+def _add_open_inference(app: Sidecar) -> None:
+    def through(request: Request) -> Response:
+        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
+        return _ShortWay(app, app.open_inference.route(request.method, path))
+
+    add_open_inference(app, through)
 
 
 def _add_models(app: FastAPI, repository: Repository) -> None:

@@ -41,8 +41,8 @@ class Call:
     """
 
     __slots__ = (
-        "began", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id", "media_type",
-        "model", "parsed", "problem", "region", "route", "rows", "scored", "status", "use_case",
+        "answer_headers", "began", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "id",
+        "media_type", "model", "parsed", "problem", "region", "route", "rows", "scored", "status", "use_case",
     )  # fmt: skip
 
     def __init__(self, route: str, headers: Sequence[Header] = ()) -> None:
@@ -68,6 +68,8 @@ class Call:
         """and when the score was there, from the cache or the model."""
         self.media_type = JSON
         """Of the answer."""
+        self.answer_headers: Sequence[Header] = ()
+        """Further headers of the answer, unless it is a problem."""
         self.status = 0
         self.problem = ""
         """Slug of the problem it ended with."""

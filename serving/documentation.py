@@ -13,6 +13,9 @@ from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 from mage_platform.contracts import POOLED, PredictRequest
+from serving.open_inference.messages import InferenceRequest
+from serving.open_inference.protocol import example_request
+from serving.open_inference.routes import INFER
 from serving.problems import Problem
 from serving.repository import Repository
 
@@ -54,18 +57,21 @@ def _document(app: FastAPI, repository: Repository) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     _drop_faults_of_the_framework(document)
     template = "#/components/schemas/{model}"
-    for contract in (PredictRequest, Problem):
+    for contract in (PredictRequest, InferenceRequest, Problem):
         schema = contract.model_json_schema(ref_template=template)
         schemas.update(schema.pop("$defs", {}))
         schemas[contract.__name__] = schema
     if models := repository.models:
-        example = models[min(models, key=lambda key: (key[1] == POOLED, key))].example_request()
+        model = models[min(models, key=lambda key: (key[1] == POOLED, key))]
+        example = model.example_request()
         by_entity = {name: value for name, value in example.items() if name != "features"}
         body = document["paths"]["/v1/predict"]["post"]["requestBody"]["content"]["application/json"]
         body["examples"] = {
             "features": {"summary": "By features", "value": example},
             "entity": {"summary": "By the newest stored vector of an entity", "value": by_entity},
         }
+        body = document["paths"][INFER]["post"]["requestBody"]["content"]["application/json"]
+        body["example"] = example_request(model)
         for name in ("use_case", "region"):
             schemas["PredictRequest"]["properties"][name]["examples"] = [example[name]]
             for parameter in document["paths"]["/v1/models/{use_case}/{region}"]["get"]["parameters"]:

@@ -46,12 +46,16 @@ class Route:
         answer: Makes the answer of the body.
         maximum_body_bytes: Longer bodies are refused.
         accept: Refuses a content type it does not read, by raising `BodyNotJson`.
+        problem: Status, slug and body for an error.
+        problem_media_type: Of that body.
     """
 
     path: str
     answer: Answer
     maximum_body_bytes: int = 1 << 20
     accept: Callable[[bytes], None] = _require_json
+    problem: Callable[[Exception], tuple[int, str, bytes]] = problem_of
+    problem_media_type: bytes = _PROBLEM
 
 
 class FrontDoor:
@@ -73,6 +77,7 @@ class FrontDoor:
     async def respond(self, scope: Scope, receive: Receive, send: Send, route: Route) -> None:
         """Answer one request by the short way: with what the route makes of its body, or with a problem."""
         call = Call(route.path, scope["headers"])
+        headers: Sequence[Header]
         try:
             length = self._look_at_headers(call, route)
             if self._guard is not None:
@@ -82,12 +87,12 @@ class FrontDoor:
             body = await _in_time(receive, route)
             call.bytes_in = len(body)
             payload = await route.answer(body, call)
-            call.status, headers = 200, []
+            call.status, headers = 200, call.answer_headers
         except ClientGone:
             return
         except Exception as error:  # the edge: every error leaves as a problem
-            call.status, call.problem, payload = problem_of(error)
-            call.media_type, headers = _PROBLEM, headers_of(error, call.status)
+            call.status, call.problem, payload = route.problem(error)
+            call.media_type, headers = route.problem_media_type, headers_of(error, call.status)
         call.bytes_out = len(payload)
         start: Message = {
             "type": "http.response.start",
