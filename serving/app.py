@@ -33,6 +33,8 @@ from serving.registry_source import ChampionSource, RegistrySource
 from serving.reports import add_reports
 from serving.repository import Repository
 from serving.scorer import Scorer
+from serving.status_page.page import StatusPage
+from serving.status_page.traffic import Traffic
 from serving.vector_cache import vector_cache
 from serving.vectors import StoredVectors
 
@@ -74,6 +76,8 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         source=source or RegistrySource(settings, settings.state_folder / "serving"),
         refresh_seconds=settings.sidecar.refresh_seconds,
     )
+    traffic = Traffic()
+    page = StatusPage(repository, traffic)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -85,7 +89,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
         predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        app.short_ways = {PREDICT: Route(PREDICT, predictions.answer)}
+        app.short_ways = {PREDICT: Route(PREDICT, predictions.answer), "/": page.route(predictions)}
         app.open_inference = OpenInference(repository, scorer)
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.
@@ -107,7 +111,8 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         redoc_url=None,
         redirect_slashes=False,  # an address that is wrong by a slash is a problem like any other
     )
-    app.door, app.short_ways = FrontDoor(), {}
+    app.door, app.short_ways = FrontDoor(observers=[traffic]), {}
+    page.add_to(app)
     _add_prediction(app)
     _add_open_inference(app)
     _add_models(app, repository)
