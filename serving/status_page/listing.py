@@ -15,7 +15,7 @@ from serving.status_page.formats import NONE, amount, percent
 from serving.status_page.formats import count as whole
 from serving.status_page.traffic import Count, Traffic
 
-LINES = 50
+LINES = 25
 
 
 @dataclass(frozen=True)

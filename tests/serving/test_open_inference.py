@@ -11,7 +11,7 @@ import pytest
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
-from mage_platform.settings import Settings
+from mage_platform.settings import PROJECT, Settings
 from tests.serving.sidecar_process import ENTITY, SCHEMA, Sidecar, Trained, promote, registered
 
 pytestmark = pytest.mark.integration
@@ -361,3 +361,23 @@ def test_its_addresses_stand_in_the_openapi_document(served: Sidecar) -> None:
     schema = document["components"]["schemas"]["InferenceRequest"]
     assert set(schema["properties"]) == {"id", "inputs", "outputs", "parameters"}
     assert ENTITY not in answer.text
+
+
+def test_the_example_of_the_documentation_runs(
+    served: Sidecar, trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (PROJECT / "docs" / "open_inference_protocol.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    address = served.settings.sidecar.url.removeprefix("http://")
+    code = code.replace("127.0.0.1:8000", address).replace("flight_delays.JFK", "delays.north")
+    vectors = [vector for vector in trained.vectors() if vector["carrier"] is not None][:2]
+    rows = [
+        (
+            name,
+            DATATYPES[column.type],
+            [np.nan if vector[name] is None else vector[name] for vector in vectors],
+        )
+        for name, column in SCHEMA.columns.items()
+    ]
+    exec(compile(code, "open_inference_protocol.md", "exec"), {"rows": rows})
+    assert "'name': 'delays.north'" in capsys.readouterr().out

@@ -268,8 +268,8 @@ def version_of(region: str) -> ModelVersion:
 def test_a_thousand_models_come_in_pages_and_are_searched() -> None:
     served, traffic = models(1_000), Traffic()
     first, last = listing(served, traffic, "", 1), listing(served, traffic, "", 99)
-    assert (first.found, first.pages, len(first.lines)) == (1_000, 20, LINES)
-    assert (last.page, last.lines[-1].version.region) == (20, "airport 0999")
+    assert (first.found, first.pages, len(first.lines)) == (1_000, 1_000 // LINES, LINES)
+    assert (last.page, last.lines[-1].version.region) == (1_000 // LINES, "airport 0999")
     found = listing(served, traffic, "GBM t 099", 1)
     assert [line.version.region for line in found.lines] == [
         "airport 0099",
