@@ -48,6 +48,7 @@ class Sidecar(FastAPI):
     """FastAPI with a shorter way in for predictions."""
 
     door: FrontDoor
+    predictions: Predictions
     short_ways: Mapping[str, Route]
     """By path; of the method POST."""
     open_inference: OpenInference
@@ -88,8 +89,9 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         cache = Cache(connect(settings))
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
-        predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        app.short_ways = {PREDICT: Route(PREDICT, predictions.answer), "/": page.route(predictions)}
+        app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
+        app.short_ways = {PREDICT: Route(PREDICT, app.predictions.answer)}
+        app.short_ways = {**app.short_ways, "/": page.route(app.predictions)}
         app.open_inference = OpenInference(repository, scorer)
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.

@@ -26,7 +26,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+import yaml
+
 from mage_platform.errors import ContractViolated, PlatformError
+from mage_platform.orchestration.preload import preload_blocks
 from mage_platform.orchestration.process_family import die_with_parent, end_descendants, found_family
 from mage_platform.orchestration.progress import RunProgress, RunResult, run_progress, run_result
 from mage_platform.orchestration.project_environment import existing_project, project_environment
@@ -69,6 +72,7 @@ def run_pipeline(
     if not (project / "pipelines" / pipeline / "metadata.yaml").is_file():
         raise PipelineNotFound(_no_such_pipeline(project, pipeline))
     _open_project(project)
+    preload_blocks(project, _blocks_of(project, pipeline))
     jobs = _start_workers()
     run_id = _create_run(pipeline, variables)
     try:
@@ -94,6 +98,11 @@ def _drive(run_id: int, jobs: Any, listener: Listener, cancelled: threading.Even
         _schedule(run_id)
         jobs.clean_up_jobs()  # revives a lost worker pool, see guard.py
         cancelled.wait(LOOK_EVERY_SECONDS)
+
+
+def _blocks_of(project: Path, pipeline: str) -> list[str]:
+    declared = yaml.safe_load((project / "pipelines" / pipeline / "metadata.yaml").read_text(encoding="utf-8"))
+    return [str(block["uuid"]) for block in declared.get("blocks") or []]
 
 
 def _open_project(project: Path) -> None:

@@ -77,6 +77,7 @@ def _serve(project: Path, host: str, port: int) -> None:
 
     from mage_platform.orchestration.dashboard_route import serve_dashboard_charts
     from mage_platform.orchestration.guard import install_guards
+    from mage_platform.orchestration.preload import preload_blocks
     from mage_platform.orchestration.run_claim import leave_claimed_runs_alone
     from mage_platform.orchestration.trigger_files import leave_trigger_files_alone
 
@@ -86,6 +87,7 @@ def _serve(project: Path, host: str, port: int) -> None:
     leave_claimed_runs_alone()
     leave_trigger_files_alone()
     serve_dashboard_charts()
+    preload_blocks(project)
     app(["start", str(project), "--host", host, "--port", str(port)], standalone_mode=False)
 
 

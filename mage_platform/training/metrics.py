@@ -49,8 +49,8 @@ class Scored:
             AUC with ties at half (the Mann-Whitney statistic), average precision by the step rule, log loss in nats
             with probabilities kept one float64 epsilon away from 0 and 1: as scikit-learn defines them.
         """
-        weights = np.ones(len(self)) if weights is None else weights
-        return {metric: _FORMULAS[metric](self, weights) for metric in METRICS[self.kind]}
+        weighted = _Weighted(self, np.ones(len(self)) if weights is None else weights)
+        return {metric: _FORMULAS[metric](weighted) for metric in METRICS[self.kind]}
 
     @cached_property
     def losses(self) -> Floats:
@@ -66,11 +66,15 @@ class Scored:
 
     @cached_property
     def ranks(self) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
-        """Rows by falling score, and where each group of equal scores begins among them."""
+        """Rows by falling score, and where each group of equal scores ends among them."""
         order = np.argsort(-self.predicted, kind="stable")
         score = self.predicted[order]
-        starts = np.flatnonzero(np.r_[True, score[1:] != score[:-1]]) if len(score) else np.array([], np.intp)
-        return order, starts
+        return order, np.flatnonzero(np.r_[score[1:] != score[:-1], True]) if len(score) else np.array([], np.intp)
+
+    @cached_property
+    def ranked_truth(self) -> npt.NDArray[np.float64]:
+        """What happened, by falling score."""
+        return self.truth[self.ranks[0]]
 
     @cached_property
     def hits(self) -> npt.NDArray[np.bool_]:
@@ -91,66 +95,86 @@ def metrics_of(scored: Scored) -> Metrics:
     return MulticlassMetrics(**values, rows=len(scored), class_shares=shares)
 
 
-def _positives_and_negatives(scored: Scored, weights: Floats) -> tuple[Floats, Floats]:
-    """Weight of each class in each group of equal scores, by falling score."""
-    order, starts = scored.ranks
-    truth, weight = scored.truth[order], weights[order]
-    return np.add.reduceat(weight * truth, starts), np.add.reduceat(weight * (1 - truth), starts)
+class _Weighted:
+    """Scored rows that count more than once, or not at all."""
+
+    def __init__(self, scored: Scored, weights: Floats) -> None:
+        self.scored = scored
+        self.weights = weights
+
+    @cached_property
+    def found(self) -> Floats:
+        """Weight of the positives from the highest score down to the end of each group of equal scores."""
+        order, ends = self.scored.ranks
+        found: Floats = np.cumsum(self.weights[order] * self.scored.ranked_truth)[ends]
+        return found
+
+    @cached_property
+    def seen(self) -> Floats:
+        """Weight of all rows down to there."""
+        order, ends = self.scored.ranks
+        seen: Floats = np.cumsum(self.weights[order])[ends]
+        return seen
+
+    @cached_property
+    def positives(self) -> Floats:
+        """Weight of the positives in each group."""
+        return np.diff(self.found, prepend=0.0)
+
+    def mean(self, values: Floats | npt.NDArray[np.bool_]) -> float:
+        """Of one value a row."""
+        return float((values * self.weights).sum() / self.weights.sum())
 
 
-def _auc(scored: Scored, weights: Floats) -> float:
-    positives, negatives = _positives_and_negatives(scored, weights)
-    pairs = positives.sum() * negatives.sum()
-    if pairs == 0:
+def _auc(rows: _Weighted) -> float:
+    found, seen = rows.found, rows.seen
+    if not len(found) or found[-1] == 0 or found[-1] == seen[-1]:
         return float("nan")
-    above = np.cumsum(positives) - positives / 2  # a tie counts as half
-    return float((negatives * above).sum() / pairs)
+    negatives = np.diff(seen - found, prepend=0.0)
+    above = found - rows.positives / 2  # a tie counts as half
+    return float((negatives * above).sum() / (found[-1] * (seen[-1] - found[-1])))
 
 
-def _average_precision(scored: Scored, weights: Floats) -> float:
-    positives, negatives = _positives_and_negatives(scored, weights)
-    if positives.sum() == 0:
+def _average_precision(rows: _Weighted) -> float:
+    found, seen = rows.found, rows.seen
+    if not len(found) or found[-1] == 0:
         return float("nan")
-    found = np.cumsum(positives)
-    seen = found + np.cumsum(negatives)
-    precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-    return float((precision * positives).sum() / positives.sum())
+    precision = np.divide(found, seen, out=np.zeros_like(seen), where=seen > 0)
+    return float((precision * rows.positives).sum() / found[-1])
 
 
-def _mean(values: Floats | npt.NDArray[np.bool_], weights: Floats) -> float:
-    return float((values * weights).sum() / weights.sum())
+def _log_loss(rows: _Weighted) -> float:
+    return rows.mean(rows.scored.losses)
 
 
-def _log_loss(scored: Scored, weights: Floats) -> float:
-    return _mean(scored.losses, weights)
+def _accuracy(rows: _Weighted) -> float:
+    return rows.mean(rows.scored.hits)
 
 
-def _accuracy(scored: Scored, weights: Floats) -> float:
-    return _mean(scored.hits, weights)
-
-
-def _balanced_accuracy(scored: Scored, weights: Floats) -> float:
+def _balanced_accuracy(rows: _Weighted) -> float:
+    scored, classes = rows.scored, len(rows.scored.classes)
     truth = scored.truth.astype(np.intp)
-    rows = np.bincount(truth, weights, minlength=len(scored.classes))
-    found = np.bincount(truth, weights * scored.hits, minlength=len(scored.classes))
-    present = rows > 0
-    return float((found[present] / rows[present]).mean())
+    weight = np.bincount(truth, rows.weights, minlength=classes)
+    found = np.bincount(truth, rows.weights * scored.hits, minlength=classes)
+    present = weight > 0
+    return float((found[present] / weight[present]).mean())
 
 
-def _rmse(scored: Scored, weights: Floats) -> float:
-    return float(np.sqrt(_mean((scored.predicted - scored.truth) ** 2, weights)))
+def _rmse(rows: _Weighted) -> float:
+    return float(np.sqrt(rows.mean((rows.scored.predicted - rows.scored.truth) ** 2)))
 
 
-def _mae(scored: Scored, weights: Floats) -> float:
-    return _mean(np.abs(scored.predicted - scored.truth), weights)
+def _mae(rows: _Weighted) -> float:
+    return rows.mean(np.abs(rows.scored.predicted - rows.scored.truth))
 
 
-def _r2(scored: Scored, weights: Floats) -> float:
-    spread = _mean((scored.truth - _mean(scored.truth, weights)) ** 2, weights)
-    return float("nan") if spread == 0 else 1 - _mean((scored.predicted - scored.truth) ** 2, weights) / spread
+def _r2(rows: _Weighted) -> float:
+    truth = rows.scored.truth
+    spread = rows.mean((truth - rows.mean(truth)) ** 2)
+    return float("nan") if spread == 0 else 1 - rows.mean((rows.scored.predicted - truth) ** 2) / spread
 
 
-_FORMULAS: dict[Metric, Callable[[Scored, Floats], float]] = {
+_FORMULAS: dict[Metric, Callable[[_Weighted], float]] = {
     "auc": _auc,
     "log_loss": _log_loss,
     "average_precision": _average_precision,

@@ -30,10 +30,9 @@ def found_share(scored: Scored, looked_at: Floats) -> Floats:
     Source:
         Cumulative gains chart: Witten, Frank and Hall, Data Mining, 3rd ed. 2011, sec. 5.7.
     """
-    order, starts = scored.ranks
-    truth = scored.truth[order]
-    found = np.r_[0.0, np.cumsum(np.add.reduceat(truth, starts))]
-    seen = np.r_[0.0, starts[1:], len(scored)]
+    _, ends = scored.ranks
+    found = np.r_[0.0, np.cumsum(scored.ranked_truth)[ends]]
+    seen = np.r_[0.0, ends + 1]
     return np.asarray(np.interp(looked_at * len(scored), seen, found) / found[-1], np.float64)
 
 
