@@ -25,7 +25,7 @@ from serving.answers import Readiness, ServedModelDetails, ServedModels, details
 from serving.cache import Cache, connect
 from serving.documentation import add_documentation, request_body
 from serving.front_door import FrontDoor, Route
-from serving.open_inference.protocol import OpenInference
+from serving.open_inference.protocol import OpenInference, is_open_inference
 from serving.open_inference.routes import add_open_inference
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
@@ -52,6 +52,7 @@ class Sidecar(FastAPI):
     short_ways: Mapping[str, Route]
     """By path; of the method POST."""
     open_inference: OpenInference
+    """Answers everything under `/v2`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -59,9 +60,8 @@ class Sidecar(FastAPI):
             await super().__call__(scope, receive, send)
         elif scope["method"] == "POST" and (route := self.short_ways.get(scope["path"])) is not None:
             await self.door.respond(scope, receive, send, route)
-        elif scope["path"] == "/v2" or scope["path"].startswith("/v2/"):
-            route = self.open_inference.route(scope["method"], scope["path"])
-            await self.door.respond(scope, receive, send, route)
+        elif is_open_inference(scope["path"]):
+            await self.door.respond(scope, receive, send, self.open_inference.route(scope["method"], scope["path"]))
         else:
             await self.door.pass_on(scope, receive, send, super().__call__)
 
@@ -116,7 +116,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     app.door, app.short_ways = FrontDoor(observers=[traffic]), {}
     page.add_to(app)
     _add_prediction(app)
-    _add_open_inference(app)
+    add_open_inference(app)
     _add_models(app, repository)
     add_reports(app, settings, repository)
     _add_health(app, repository)
@@ -137,26 +137,18 @@ def _add_prediction(app: Sidecar) -> None:
     async def predict(request: Request) -> Response:
         """By `features`, or by the entity's newest stored vector when they are left out."""
         # For the document, and for requests whose path has a prefix; all others are answered in Sidecar.__call__.
-        return _ShortWay(app, app.short_ways[PREDICT])
+        return _ShortWay(app, PREDICT)
 
 
 class _ShortWay(Response):
     """Hands the request to the short way."""
 
-    def __init__(self, app: Sidecar, route: Route) -> None:
+    def __init__(self, app: Sidecar, path: str) -> None:
         super().__init__()
-        self._app, self._route = app, route
+        self._app, self._path = app, path
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app.door.respond(scope, receive, send, self._route)
-
-
-def _add_open_inference(app: Sidecar) -> None:
-    def through(request: Request) -> Response:
-        path = request.scope["path"].removeprefix(request.scope.get("root_path", ""))
-        return _ShortWay(app, app.open_inference.route(request.method, path))
-
-    add_open_inference(app, through)
+        await self._app.door.respond(scope, receive, send, self._app.short_ways[self._path])
 
 
 def _add_models(app: FastAPI, repository: Repository) -> None:

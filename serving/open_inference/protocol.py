@@ -44,6 +44,15 @@ _ROWS_A_TURN = 256
 """Rows encoded, and handed to the model, before others on the event loop have their turn."""
 
 
+def is_open_inference(path: str) -> bool:
+    """Whether an address is one of the protocol's.
+
+    >>> [is_open_inference(path) for path in ("/v2", "/v2/models", "/v22", "/v1/predict")]
+    [True, True, False, False]
+    """
+    return path.startswith("/v2") and path[3:4] in ("", "/")
+
+
 class OpenInference:
     """Answers the protocol.
 

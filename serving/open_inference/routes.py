@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI
 from fastapi.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from serving.open_inference.messages import (
     IndexedModel,
@@ -41,22 +41,29 @@ _BODY = {
 _BYTES = {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}
 
 
-def add_open_inference(app: FastAPI, through: Callable[[Request], Response]) -> None:
-    """Register the addresses.
+class _Anew(Response):
+    """Hands a request back to the application, without the prefix of its path."""
 
-    Args:
-        app: Gets the routes.
-        through: Answers a request by the short way.
-    """
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__()
+        self._app = app
 
-    async def at(request: Request) -> Response:
-        return through(request)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        await self._app({**scope, "path": path, "root_path": ""}, receive, send)
 
-    async def at_model(request: Request, name: str) -> Response:
-        return through(request)
 
-    async def at_version(request: Request, name: str, version: str) -> Response:
-        return through(request)
+def add_open_inference(app: FastAPI) -> None:
+    """Register the addresses."""
+
+    async def at() -> Response:
+        return _Anew(app)
+
+    async def at_model(name: str) -> Response:
+        return _Anew(app)
+
+    async def at_version(name: str, version: str) -> Response:
+        return _Anew(app)
 
     def add(path: str, answer: Any, summary: str, model: Any, *statuses: int, **more: Any) -> None:
         app.add_api_route(

@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 from tritonclient import http as triton
 from tritonclient.utils import InferenceServerException
 
 from mage_platform.settings import PROJECT, Settings
-from tests.serving.sidecar_process import ENTITY, SCHEMA, Sidecar, Trained, promote, registered
+from serving.app import Sidecar
+from serving.front_door import FrontDoor
+from serving.open_inference.protocol import OpenInference
+from serving.open_inference.routes import add_open_inference
+from serving.repository import Repository
+from tests.serving import sidecar_process
+from tests.serving.sidecar_process import ENTITY, SCHEMA, Trained, promote, registered
 
 pytestmark = pytest.mark.integration
 DATATYPES = {"integer": "INT64", "number": "FP64", "category": "BYTES", "boolean": "BOOL"}
@@ -21,13 +28,13 @@ MISSING = {"nan_is_missing": True, "empty_is_missing": True}
 
 
 @pytest.fixture(scope="module")
-def client(served: Sidecar) -> Iterator[triton.InferenceServerClient]:
+def client(served: sidecar_process.Sidecar) -> Iterator[triton.InferenceServerClient]:
     with triton.InferenceServerClient(served.settings.sidecar.url.removeprefix("http://")) as client:
         yield client
 
 
 @pytest.fixture(scope="module")
-def kinds(served: Sidecar, servers: Settings, trained: Trained) -> None:
+def kinds(served: sidecar_process.Sidecar, servers: Settings, trained: Trained) -> None:
     """Models of other targets, with regions that no address takes as they are, and one of all regions."""
     for region, model in {"São Paulo, 2~": "three_classes", "*": "number"}.items():
         version = registered(servers, trained, "open_inference", region, model)
@@ -181,7 +188,7 @@ def test_only_the_outputs_that_were_asked_for_come(client: triton.InferenceServe
 
 
 def test_a_float32_is_the_float64_that_equals_it(
-    served: Sidecar, client: triton.InferenceServerClient, trained: Trained
+    served: sidecar_process.Sidecar, client: triton.InferenceServerClient, trained: Trained
 ) -> None:
     vectors = [vector for vector in trained.vectors() if vector["temperature"] is not None][:40]
     as_float32 = [vector | {"distance": float(np.float32(vector["distance"]))} for vector in vectors]
@@ -202,7 +209,7 @@ def test_small_integers_and_columns_of_one_mean_the_same(client: triton.Inferenc
     assert json.loads(first)["outputs"] == json.loads(second)["outputs"]
 
 
-def test_the_native_answer_is_the_same(served: Sidecar) -> None:
+def test_the_native_answer_is_the_same(served: sidecar_process.Sidecar) -> None:
     body = one_row()
     native = served.predict("delays", "north", {each["name"]: each["data"][0] for each in body["inputs"]}).json()
     prediction, probabilities, classes = served.client.post("/v2/models/delays.north/infer", json=body).json()[
@@ -233,7 +240,9 @@ def test_the_native_answer_is_the_same(served: Sidecar) -> None:
         ({"gate": {"data": None}}, "inputs.gate must have data, or a binary_data_size"),
     ],
 )
-def test_a_wrong_tensor_is_named_with_row_rule_and_value(served: Sidecar, changed: dict[str, Any], said: str) -> None:
+def test_a_wrong_tensor_is_named_with_row_rule_and_value(
+    served: sidecar_process.Sidecar, changed: dict[str, Any], said: str
+) -> None:
     answer = served.client.post("/v2/models/delays.north/infer", json=one_row(**changed))
     assert said in refused(answer, 400)
 
@@ -266,7 +275,9 @@ def test_missing_numbers_must_be_said_to_be_missing(client: triton.InferenceServ
         (b'{"inputs": [{"name": "month", "shape": [1], "datatype": "INT63"}]}', {}, "inputs.0.datatype must be"),
     ],
 )
-def test_a_body_that_is_no_request_is_refused(served: Sidecar, body: bytes, headers: dict[str, str], said: str) -> None:
+def test_a_body_that_is_no_request_is_refused(
+    served: sidecar_process.Sidecar, body: bytes, headers: dict[str, str], said: str
+) -> None:
     answer = served.client.post("/v2/models/delays.north/infer", content=body, headers=headers)
     assert said in refused(answer, 400)
 
@@ -280,7 +291,7 @@ def test_a_body_that_is_no_request_is_refused(served: Sidecar, body: bytes, head
         (-1, b"", "inputs.month must have a binary_data_size"),
     ],
 )
-def test_bytes_that_do_not_fit_are_refused(served: Sidecar, size: int, after: bytes, said: str) -> None:
+def test_bytes_that_do_not_fit_are_refused(served: sidecar_process.Sidecar, size: int, after: bytes, said: str) -> None:
     text = json.dumps(one_row(month={"data": None, "parameters": {"binary_data_size": size}})).encode()
     headers = {"Inference-Header-Content-Length": str(len(text))}
     answer = served.client.post("/v2/models/delays.north/infer", content=text + after, headers=headers)
@@ -295,7 +306,7 @@ def test_bytes_that_do_not_fit_are_refused(served: Sidecar, size: int, after: by
         (b"\x01\0\0\x0044", "inputs.gate must end after 1 values; 1 bytes are left over"),
     ],
 )
-def test_text_that_does_not_fit_is_refused(served: Sidecar, gate: bytes, said: str) -> None:
+def test_text_that_does_not_fit_is_refused(served: sidecar_process.Sidecar, gate: bytes, said: str) -> None:
     text = json.dumps(one_row(gate={"data": None, "parameters": {"binary_data_size": len(gate)}})).encode()
     headers = {"Inference-Header-Content-Length": str(len(text))}
     answer = served.client.post("/v2/models/delays.north/infer", content=text + gate, headers=headers)
@@ -321,7 +332,9 @@ def test_text_that_does_not_fit_is_refused(served: Sidecar, gate: bytes, said: s
         ("GET", "/v2/", "GET /v2/ is not an address"),
     ],
 )
-def test_what_does_not_exist_is_a_404_in_the_protocols_form(served: Sidecar, method: str, path: str, said: str) -> None:
+def test_what_does_not_exist_is_a_404_in_the_protocols_form(
+    served: sidecar_process.Sidecar, method: str, path: str, said: str
+) -> None:
     assert said in refused(served.client.request(method, path, json=one_row() if method == "POST" else None), 404)
 
 
@@ -338,12 +351,14 @@ def test_what_does_not_exist_is_a_404_in_the_protocols_form(served: Sidecar, met
         ),
     ],
 )
-def test_outputs_that_cannot_be_given_are_refused(served: Sidecar, outputs: list[dict[str, Any]], said: str) -> None:
+def test_outputs_that_cannot_be_given_are_refused(
+    served: sidecar_process.Sidecar, outputs: list[dict[str, Any]], said: str
+) -> None:
     answer = served.client.post("/v2/models/delays.north/infer", json=one_row() | {"outputs": outputs})
     assert said in refused(answer, 400)
 
 
-def test_a_compressed_body_and_one_too_long_are_refused(served: Sidecar) -> None:
+def test_a_compressed_body_and_one_too_long_are_refused(served: sidecar_process.Sidecar) -> None:
     path = "/v2/models/delays.north/infer"
     answer = served.client.post(path, content=b"x", headers={"content-encoding": "gzip"})
     assert "content-encoding must be left out" in refused(answer, 415)
@@ -352,7 +367,7 @@ def test_a_compressed_body_and_one_too_long_are_refused(served: Sidecar) -> None
     )
 
 
-def test_its_addresses_stand_in_the_openapi_document(served: Sidecar) -> None:
+def test_its_addresses_stand_in_the_openapi_document(served: sidecar_process.Sidecar) -> None:
     document = served.client.get("/openapi.json").json()
     body = document["paths"]["/v2/models/{name}/infer"]["post"]["requestBody"]["content"]["application/json"]
     answer = served.client.post("/v2/models/delays.east/infer", json=body["example"])
@@ -364,7 +379,7 @@ def test_its_addresses_stand_in_the_openapi_document(served: Sidecar) -> None:
 
 
 def test_the_example_of_the_documentation_runs(
-    served: Sidecar, trained: Trained, capsys: pytest.CaptureFixture[str]
+    served: sidecar_process.Sidecar, trained: Trained, capsys: pytest.CaptureFixture[str]
 ) -> None:
     text = (PROJECT / "docs" / "open_inference_protocol.md").read_text(encoding="utf-8")
     code = text.split("```python\n")[1].split("```")[0]
@@ -381,3 +396,15 @@ def test_the_example_of_the_documentation_runs(
     ]
     exec(compile(code, "open_inference_protocol.md", "exec"), {"rows": rows})
     assert "'name': 'delays.north'" in capsys.readouterr().out
+
+
+def test_a_path_with_a_prefix_is_answered_alike() -> None:
+    app = Sidecar()
+    app.door, app.short_ways = FrontDoor(), {}
+    unread = Repository(source=None, refresh_seconds=1.0)  # type: ignore[arg-type]
+    app.open_inference = OpenInference(unread, scorer=None)  # type: ignore[arg-type]
+    add_open_inference(app)
+    client = TestClient(app, root_path="/predictions")
+    for prefix in ("", "/predictions"):
+        assert client.get(f"{prefix}/v2/health/live").json() == {"live": True}
+        assert client.get(f"{prefix}/v2/health/ready").json() == {"error": "the registry has not been read yet"}
