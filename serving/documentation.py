@@ -70,13 +70,13 @@ def _document(app: FastAPI, repository: Repository) -> dict[str, Any]:
             "features": {"summary": "By features", "value": example},
             "entity": {"summary": "By the newest stored vector of an entity", "value": by_entity},
         }
-        body = document["paths"][INFER]["post"]["requestBody"]["content"]["application/json"]
-        body["example"] = example_request(model)
         for name in ("use_case", "region"):
             schemas["PredictRequest"]["properties"][name]["examples"] = [example[name]]
             for parameter in document["paths"]["/v1/models/{use_case}/{region}"]["get"]["parameters"]:
                 if parameter["name"] == name:
                     parameter["example"] = example[name]
+        body = document["paths"][INFER]["post"]["requestBody"]["content"]["application/json"]
+        body["example"] = example_request(model)
     return document
 
 
