@@ -25,6 +25,8 @@ from serving.exposition import add_metrics
 from serving.front_door import FrontDoor, Route, headers_of
 from serving.guard import door_guard
 from serving.keys import Keyring, keyring
+from serving.open_inference.protocol import OpenInference, is_open_inference
+from serving.open_inference.routes import add_open_inference
 from serving.patience import Patience
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
@@ -32,6 +34,8 @@ from serving.registry_source import ChampionSource, RegistrySource
 from serving.reports import add_reports
 from serving.repository import Repository
 from serving.room import Room
+from serving.status_page.page import StatusPage
+from serving.status_page.traffic import Traffic
 from serving.watch import Watch
 
 log = structlog.get_logger()
@@ -47,6 +51,8 @@ class Sidecar(FastAPI):
     predictions: Predictions
     short_ways: Mapping[str, Route]
     """By path; of the method POST."""
+    open_inference: OpenInference
+    """Answers everything under `/v2`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -54,6 +60,8 @@ class Sidecar(FastAPI):
             await super().__call__(scope, receive, send)
         elif scope["method"] == "POST" and (route := self.short_ways.get(scope["path"])) is not None:
             await self.door.respond(scope, receive, send, route)
+        elif is_open_inference(scope["path"]):
+            await self.door.respond(scope, receive, send, self.open_inference.route(scope["method"], scope["path"]))
         else:
             await self.door.pass_on(scope, receive, send, super().__call__)
 
@@ -76,7 +84,8 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         most_models=settings.sidecar.models_in_memory,
         most_bytes=settings.sidecar.models_in_memory_mib << 20,
     )
-    watch = Watch(settings, repository)
+    watch, traffic = Watch(settings, repository), Traffic()
+    page = StatusPage(repository, traffic)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -88,7 +97,9 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
                 PREDICT: Route(PREDICT, app.predictions.answer, patience=patience),
                 EXPLAIN: Route(EXPLAIN, answering.explanations.answer, patience=patience),
                 PREDICT_BATCH: batch_route(PREDICT_BATCH, answering.batches, settings.sidecar.batch_mib),
+                "/": page.route(app.predictions),
             }
+            app.open_inference = OpenInference(repository, answering.scorer)
             yield
 
     app = Sidecar(
@@ -105,10 +116,13 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     app.short_ways = {}
     app.door = FrontDoor(
         door_guard(settings, keys),
+        [traffic],
         patience_seconds=settings.sidecar.patience_seconds,
         room=Room(settings.sidecar.maximum_under_way, settings.sidecar.body_memory_mib << 20),
     )
+    page.add_to(app)
     _add_prediction(app)
+    add_open_inference(app)
     _add_models(app, repository)
     add_reports(app, settings, repository)
     _add_health(app, repository, keys)

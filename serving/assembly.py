@@ -38,6 +38,7 @@ class Answering:
     predictions: Predictions
     explanations: Explanations
     batches: Batches
+    scorer: Scorer
 
 
 @dataclass
@@ -100,4 +101,4 @@ class Parts:
             # What the imports left behind lives as long as the process: the collector need not look at it again.
             gc.freeze()
             explanations = Explanations(predictions, Explainers(self.source), explaining)
-            yield Answering(predictions, explanations, batches)
+            yield Answering(predictions, explanations, batches, scorer)

@@ -49,9 +49,9 @@ class Call:
     """
 
     __slots__ = (
-        "began", "bytes_held", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "held",
-        "id", "made_of", "media_type", "model", "parsed", "problem", "query", "region", "route", "rows", "scored",
-        "status", "use_case", "variant",
+        "answer_headers", "began", "bytes_held", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback",
+        "headers", "held", "id", "made_of", "media_type", "model", "parsed", "problem", "query", "region", "route",
+        "rows", "scored", "status", "use_case", "variant",
     )  # fmt: skip
 
     def __init__(self, route: str, headers: Sequence[Header] = (), query: bytes = b"") -> None:
@@ -82,6 +82,8 @@ class Call:
         """and when the score was there, from the cache or the model."""
         self.media_type = JSON
         """Of the answer."""
+        self.answer_headers: Sequence[Header] = ()
+        """Further headers of the answer, unless it is a problem."""
         self.status = 0
         self.problem = ""
         """Slug of the problem it ended with."""

@@ -24,6 +24,9 @@ from mage_platform.contracts import (
 )
 from serving.guard import HEALTH
 from serving.keys import Keyring
+from serving.open_inference.messages import InferenceRequest
+from serving.open_inference.protocol import example_request
+from serving.open_inference.routes import INFER
 from serving.problems import Problem, responses
 from serving.repository import Repository
 
@@ -121,13 +124,14 @@ def _document(app: FastAPI, repository: Repository, keys: Keyring) -> dict[str, 
     _drop_faults_of_the_framework(document)
     _add_keys(document, needed=keys.holders is not None)
     template = "#/components/schemas/{model}"
-    contracts = (PredictRequest, PredictBatchRequest, PredictBatchResponse, PredictColumnsResponse, Problem)
-    for contract in contracts:
+    batches = (PredictBatchRequest, PredictBatchResponse, PredictColumnsResponse)
+    for contract in (PredictRequest, *batches, InferenceRequest, Problem):
         schema = contract.model_json_schema(ref_template=template)
         schemas.update(schema.pop("$defs", {}))
         schemas[contract.__name__] = schema
     if models := repository.models:
-        example = models[min(models, key=lambda key: (key[1] == POOLED, key))].example_request()
+        model = models[min(models, key=lambda key: (key[1] == POOLED, key))]
+        example = model.example_request()
         by_entity = {name: value for name, value in example.items() if name != "features"}
         for path in ("/v1/predict", "/v1/explain"):
             body = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
@@ -140,6 +144,8 @@ def _document(app: FastAPI, repository: Repository, keys: Keyring) -> dict[str, 
             for parameter in document["paths"]["/v1/models/{use_case}/{region}"]["get"]["parameters"]:
                 if parameter["name"] == name:
                     parameter["example"] = example[name]
+        body = document["paths"][INFER]["post"]["requestBody"]["content"]["application/json"]
+        body["example"] = example_request(model)
     return document
 
 

@@ -55,6 +55,8 @@ class Route:
         patience: With the making of an answer; None waits as long as it takes.
         berths: Counts its requests from before their body is read, and refuses one that is too much; None where that is
             of no concern.
+        problem: Status, slug and body for an error.
+        problem_media_type: Of that body.
     """
 
     path: str
@@ -63,6 +65,8 @@ class Route:
     accept: Callable[[bytes], None] = _require_json
     patience: Patience | None = None
     berths: Berths | None = None
+    problem: Callable[[Exception], tuple[int, str, bytes]] = problem_of
+    problem_media_type: bytes = _PROBLEM
 
 
 class FrontDoor:
@@ -105,6 +109,7 @@ class FrontDoor:
                 route.berths.give_back(call.held)
 
     async def _respond(self, call: Call, receive: Receive, send: Send, route: Route) -> None:
+        headers: Sequence[Header]
         try:
             length = self._look_at_headers(call, route)
             if self._guard is not None:
@@ -121,12 +126,12 @@ class FrontDoor:
                 payload = await (answer if route.patience is None else _answered(answer, route.patience))
             finally:
                 self.room.leave()
-            call.status, headers = 200, []
+            call.status, headers = 200, call.answer_headers
         except ClientGone:
             return
         except Exception as error:  # the edge: every error leaves as a problem
-            call.status, call.problem, payload = problem_of(error)
-            call.media_type, headers = _PROBLEM, headers_of(error, call.status)
+            call.status, call.problem, payload = route.problem(error)
+            call.media_type, headers = route.problem_media_type, headers_of(error, call.status)
             if isinstance(error, Overloaded):
                 self.room.refused()
         finally:

@@ -242,5 +242,5 @@ def test_room_is_made_for_as_many_bodies_as_fit() -> None:
     room.give_back(held.pop())
     room.give_back(held.pop())
     room.give_back(held.pop())
-    assert (room.bytes, room.requests) == (0, 0)
+    assert (room.bytes, room.under_way) == (0, 0)
     assert room.take(500) == 500  # one that is too long for all is held against the limit of its route
