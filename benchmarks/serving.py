@@ -59,6 +59,13 @@ OPEN_LOOP = ("constant", "plain executor", "predict")
 SHARES = (0.5, 0.7, 0.9)
 BATCHES = ((1, 500, (1, 16)), (100, 50, (1, 16)), (10_000, 4, (1, 4)))
 """Rows a request, distinct requests, numbers of connections."""
+BATCH, JSON, ARROW = "/v1/predict/batch", "application/json", "application/vnd.apache.arrow.stream"
+FORMS: dict[str, tuple[str, str, Callable[[Sequence[requests.Vector]], bytes]]] = {
+    "plain executor": ("/bench/executor-batch", JSON, requests.as_rows),
+    "rows": (BATCH, JSON, requests.as_rows),
+    "columns": (BATCH, JSON, requests.as_columns),
+    "Arrow": (f"{BATCH}?use_case={requests.USE_CASE}&region={requests.REGION}", ARROW, requests.as_arrow),
+}
 WARM_UP_SECONDS = 1.5
 
 Line = dict[str, Any]
@@ -212,14 +219,16 @@ def opened(asked: argparse.Namespace, rate: float) -> Work:
 
 
 def bench_batch(server: Server, kept: Sequence[requests.Vector], asked: argparse.Namespace) -> list[Line]:
-    """Many rows a request."""
+    """Many rows a request, in each form."""
     lines = []
     for rows, count, connections in BATCHES:
-        some = requests.groups(kept, rows, count)
-        plain = requests.posts("/bench/executor-batch", [requests.as_rows(each) for each in some])
-        variants = [Variant("plain executor", server, plain, rows)]
-        for number in connections:
-            found = in_turns(variants, number, closed(asked), asked.rounds, ("plain executor",))
+        groups = requests.groups(kept, rows, count)
+        variants = [
+            Variant(name, server, requests.posts(path, [body(some) for some in groups], kind), rows)
+            for name, (path, kind, body) in FORMS.items()
+        ]
+        for several in connections:
+            found = in_turns(variants, several, closed(asked), asked.rounds, ("plain executor",))
             lines += [said({"part": "batch", **line}) for line in found]
     return lines
 

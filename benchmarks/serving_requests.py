@@ -35,11 +35,12 @@ def vectors(folder: Path, example: Vector) -> list[Vector]:
     return [{name: varied(name, value) for name, value in example.items()} for _ in range(DISTINCT)]
 
 
-def posts(path: str, bodies: Sequence[bytes], media_type: str = "application/json") -> list[bytes]:
-    """Whole HTTP requests."""
+def posts(path: str, bodies: Sequence[bytes], kind: str = "application/json") -> list[bytes]:
+    """Whole HTTP requests, to be answered in the kind of their bodies."""
     made = []
     for body in bodies:
-        lines = [f"POST {path} HTTP/1.1", "host: x", f"content-type: {media_type}", f"content-length: {len(body)}"]
+        lines = [f"POST {path} HTTP/1.1", "host: x", f"accept: {kind}", f"content-type: {kind}"]
+        lines.append(f"content-length: {len(body)}")
         made.append("\r\n".join([*lines, "", ""]).encode() + body)
     return made
 
@@ -53,6 +54,25 @@ def as_rows(some: Sequence[Vector]) -> bytes:
     """Many, one object a row."""
     rows = [{"entity_id": ENTITY, "features": vector} for vector in some]
     return _json({"use_case": USE_CASE, "region": REGION, "rows": rows})
+
+
+def as_columns(some: Sequence[Vector]) -> bytes:
+    """Many, one list a feature."""
+    columns = {name: [vector[name] for vector in some] for name in some[0]}
+    ids = [ENTITY] * len(some)
+    return _json({"use_case": USE_CASE, "region": REGION, "columns": columns, "entity_ids": ids})
+
+
+def as_arrow(some: Sequence[Vector]) -> bytes:
+    """Many, as an Arrow stream; use case and region stand in the query."""
+    import pyarrow as pa  # here, so that it does not count to the memory of the server, which reads this module too
+
+    columns = {name: [vector[name] for vector in some] for name in some[0]}
+    table = pa.table({"entity_id": [ENTITY] * len(some), **columns})
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())
 
 
 def open_inference(schema: dict[str, Any]) -> Callable[[Sequence[Vector]], bytes]:

@@ -111,6 +111,7 @@ class Installer:
             ("requirements-dev.in", "requirements-dev.txt"),
             ("serving/requirements.in", "serving/requirements.txt"),
             ("benchmarks/feast-requirements.in", "benchmarks/feast-requirements.txt"),
+            ("benchmarks/peers-requirements.in", "benchmarks/peers-requirements.txt"),
         ):
             argv = [str(self._find_uv()), "pip", "compile", "--generate-hashes", "--no-header", "--quiet"]
             argv += ["--no-emit-index-url", "--no-emit-find-links", "--python-version", _PYTHON]

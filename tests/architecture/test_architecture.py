@@ -116,6 +116,7 @@ def test_every_requirement_is_pinned_with_hashes() -> None:
         "requirements-bootstrap.txt",
         "serving/requirements.txt",
         "benchmarks/feast-requirements.txt",
+        "benchmarks/peers-requirements.txt",
     ):
         text = (PROJECT / name).read_text()
         entries = re.split(r"\n(?=\S)", re.sub(r"(?m)^#.*\n", "", text).strip())
