@@ -16,7 +16,9 @@ import shutil
 import socket
 import sys
 import tempfile
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import h2o
 import numpy as np
@@ -92,7 +94,7 @@ def train(folder: Path) -> None:
     _finish(folder, f"GBM of 60 trees on {len(table):,} flights from {REGION}", schema)
 
 
-def _as_json(vector: dict[str, object]) -> dict[str, object]:
+def _as_json(vector: dict[Hashable, Any]) -> dict[Hashable, Any]:
     return {name: value.item() if isinstance(value, np.generic) else value for name, value in vector.items()}
 
 

@@ -34,7 +34,6 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -220,13 +219,18 @@ def opened(asked: argparse.Namespace, rate: float) -> Work:
 
 def bench_batch(server: Server, kept: Sequence[requests.Vector], asked: argparse.Namespace) -> list[Line]:
     """Many rows a request, in each form."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{server.port}/openapi.json") as answer:
+        served = {"/bench/executor-batch", *json.load(answer)["paths"]}
+    forms = {name: form for name, form in FORMS.items() if form[0].partition("?")[0] in served}
     lines = []
     for rows, count, connections in BATCHES:
         groups = requests.groups(kept, rows, count)
         variants = [
             Variant(name, server, requests.posts(path, [body(some) for some in groups], kind), rows)
-            for name, (path, kind, body) in FORMS.items()
+            for name, (path, kind, body) in forms.items()
         ]
+        for variant in variants:
+            measure(variant, 1, closed(asked))
         for several in connections:
             found = in_turns(variants, several, closed(asked), asked.rounds, ("plain executor",))
             lines += [said({"part": "batch", **line}) for line in found]
