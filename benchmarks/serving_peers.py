@@ -11,7 +11,8 @@ predict                   the sidecar
 plain executor            FastAPI with one `run_in_executor` a request, as in `benchmarks/serving.py`
 MLServer, data frames     as it comes: one parallel worker, access log, metrics; the runtime with its codecs and pandas
 MLServer                  as it comes, but the runtime takes the values out of the request by hand
-MLServer, tuned           that, and no parallel worker, no access log, no metrics, no gzip
+MLServer, tuned           that, no parallel worker, no access log, no metrics, no gzip, and requests of two tensors, one
+                          of all numbers and one of all text, instead of one tensor a feature
 MLServer, tuned, batches  the same with adaptive batching of up to 64 requests that come within a millisecond
 MLflow                    `mlflow models serve` with a pyfunc, one worker
 
@@ -65,8 +66,8 @@ TUNED = {"debug": False, "parallel_workers": 0, "metrics_endpoint": None, "gzip_
 MLSERVERS: Mapping[str, tuple[str, Mapping[str, Any], Mapping[str, Any]]] = {
     "MLServer, data frames": ("AsDocumented", {}, {}),
     "MLServer": ("Bare", {}, {}),
-    "MLServer, tuned": ("Bare", TUNED, {}),
-    "MLServer, tuned, batches": ("Bare", TUNED, {"max_batch_size": 64, "max_batch_time": 0.001}),
+    "MLServer, tuned": ("Packed", TUNED, {}),
+    "MLServer, tuned, batches": ("Packed", TUNED, {"max_batch_size": 64, "max_batch_time": 0.001}),
 }
 """Runtime, settings of the server, settings of the model."""
 
@@ -155,13 +156,17 @@ def _of_ours(answer: dict[str, Any]) -> float:
 
 def variants(asked: argparse.Namespace, kept: list[requests.Vector], servers: Mapping[str, Server]) -> list[Variant]:
     """Each server's requests."""
-    v2 = requests.open_inference(json.loads((asked.folder / "schema.json").read_text()))
+    schema = json.loads((asked.folder / "schema.json").read_text())
+    v2, two_tensors = requests.open_inference(schema), requests.packed(schema)
     ours = [requests.single(vector) for vector in kept]
-    theirs = [v2([vector]) for vector in kept]
+    theirs, packed = [v2([vector]) for vector in kept], [two_tensors([vector]) for vector in kept]
     made = {
         "predict": ("/v1/predict", ours),
         "plain executor": ("/bench/executor", ours),
-        **dict.fromkeys(MLSERVERS, ("/v2/models/mojo/infer", theirs)),
+        **{
+            name: ("/v2/models/mojo/infer", packed if runtime == "Packed" else theirs)
+            for name, (runtime, *_) in MLSERVERS.items()
+        },
         "MLflow": ("/invocations", [requests.mlflow([vector]) for vector in kept]),
     }
     return [Variant(name, servers[name], requests.posts(path, bodies)) for name, (path, bodies) in made.items()]

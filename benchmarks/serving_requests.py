@@ -90,6 +90,31 @@ def open_inference(schema: dict[str, Any]) -> Callable[[Sequence[Vector]], bytes
     return body
 
 
+def packed(schema: dict[str, Any]) -> Callable[[Sequence[Vector]], bytes]:
+    """By the Open Inference Protocol in two tensors: all numbers in one, all text in the other."""
+    numbers, texts = split(schema)
+
+    def body(some: Sequence[Vector]) -> bytes:
+        inputs = [
+            {
+                "name": name,
+                "shape": [len(some), len(features)],
+                "datatype": kind,
+                "data": [vector[feature] for vector in some for feature in features],
+            }
+            for name, kind, features in (("numbers", "FP64", numbers), ("texts", "BYTES", texts))
+        ]
+        return _json({"inputs": inputs})
+
+    return body
+
+
+def split(schema: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Names of the features that are numbers, and of those that are text."""
+    texts = [name for name, column in schema["columns"].items() if column["type"] == "category"]
+    return [name for name in schema["columns"] if name not in texts], texts
+
+
 def mlflow(some: Sequence[Vector]) -> bytes:
     """As MLflow's scoring server reads a data frame."""
     names = list(some[0])
