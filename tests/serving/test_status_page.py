@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 from psycopg.types.json import Jsonb
 
-from mage_platform.contracts import ModelVersion, NewVersion
+from mage_platform.contracts import Champion, ModelVersion, NewVersion
 from mage_platform.database import connect
 from mage_platform.settings import Settings
 from serving.calls import Call
@@ -249,13 +249,10 @@ def test_an_address_with_odd_values_still_shows_the_page(served: Sidecar, query:
     assert ("x, y is not served" in answer.text) == ("model=y" in query)
 
 
-def models(count: int) -> dict[tuple[str, str], Any]:
-    return {
-        ("rides", f"airport {number:04}"): SimpleNamespace(
-            version=version_of(f"airport {number:04}"), since=None, labels=["0", "1"]
-        )
-        for number in range(count)
-    }
+def models(count: int) -> dict[tuple[str, str], Champion]:
+    moment = datetime(2026, 1, 1, tzinfo=UTC)
+    regions = [f"airport {number:04}" for number in range(count)]
+    return {("rides", region): Champion(model=version_of(region), since=moment) for region in regions}
 
 
 def version_of(region: str) -> ModelVersion:
