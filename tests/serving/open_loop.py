@@ -60,6 +60,13 @@ class OpenLoop:
         """Ask no more."""
         self._stop.set()
 
+    def await_answers(self, more: int) -> None:
+        """Wait until so many more requests have been answered."""
+        wanted, until = len(self.answers) + more, time.monotonic() + 60
+        while len(self.answers) < wanted:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
     async def _all(self) -> None:
         limits = httpx.Limits(max_connections=64)
         async with httpx.AsyncClient(base_url=self.url, timeout=30, limits=limits) as client:

@@ -95,10 +95,10 @@ def test_a_shadow_leaves_every_answer_to_the_champion(served: Sidecar, servers: 
         return {"use_case": "shadow", "region": "r", "entity_id": ENTITIES[number % 300], "features": features}
 
     with open_loop(served.settings.sidecar.url, body, rate=100) as load:
-        time.sleep(0.5)
+        load.await_answers(50)
         challenge(servers, "shadow", 2, "shadow", 1.0)
         until(lambda: (in_list(served, "shadow")["challenger"] or {}).get("in_memory", False))
-        time.sleep(1.5)
+        load.await_answers(150)
         with connect(servers) as connection:
             end_challenger(connection, use_case="shadow", region="r", **BY)
         until(lambda: in_list(served, "shadow")["challenger"] is None)

