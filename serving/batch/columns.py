@@ -55,6 +55,7 @@ class ColumnEncoder:
     def __init__(self, encoder: RowEncoder, levels: Mapping[str, Sequence[str]]) -> None:
         self._encoder = encoder
         self.schema = encoder.schema
+        self._integers_as_levels = {name for name in levels if self.schema.columns[name].type == "integer"}
         self._codes: dict[str, dict[str, float]] = {}
         for name, column in self.schema.columns.items():
             if column.type == "category":
@@ -80,7 +81,8 @@ class ColumnEncoder:
         elif column.type == "boolean":
             encoded = self._booleans(name, np.array(values, np.float64)) if kinds <= {bool} else None
         elif kinds <= {int, float}:
-            encoded = self._numbers_from_values(name, values, whole=int in kinds)
+            gaps = values.count(None) if missing else 0
+            encoded = self._numbers_from_values(name, values, gaps, whole=int in kinds)
         else:
             encoded = None
         return self._one_by_one(name, values, first_row) if encoded is None else Column(encoded)
@@ -109,13 +111,11 @@ class ColumnEncoder:
         least, greatest = float(present.min()), float(present.max())
         if least < low or greatest > high or (whole and max(-least, greatest) >= EXACT):
             return None
-        if column.type == "integer":
-            if not np.array_equal(np.floor(present), present):
-                return None
-            coded = self._codes_of_integers(name, numbers)
-            if coded is None:
-                return None
-            numbers = coded
+        if column.type == "integer" and not np.array_equal(np.floor(present), present):
+            return None
+        # Whole numbers on which the model was trained as on a category are levels.
+        if name in self._integers_as_levels:
+            return self._codes_of_integers(name, numbers)
         return numbers + 0.0  # minus zero becomes zero
 
     def booleans(self, name: str, ones: Floats) -> Floats:
@@ -132,20 +132,17 @@ class ColumnEncoder:
         found = next(fault for fault in self._encoder.faults({name: value}) if fault.field == f"features.{name}")
         return Fault(f"columns.{name}.{row}", found.message, value)
 
-    def _numbers_from_values(self, name: str, values: Sequence[Any], *, whole: bool) -> Floats | None:
+    def _numbers_from_values(self, name: str, values: Sequence[Any], missing: int, *, whole: bool) -> Floats | None:
         try:
             numbers = np.array(values, np.float64)
         except OverflowError:  # an integer of hundreds of digits
             return None
-        return self.from_numbers(name, numbers, values.count(None), whole=whole)
+        return self.from_numbers(name, numbers, missing, whole=whole)
 
     def _codes_of_integers(self, name: str, numbers: Floats) -> Floats | None:
-        """Whole numbers on which the model was trained as on a category are levels; others stay as they are."""
         levels, places = np.unique(numbers, return_inverse=True)
         codes = [math.nan if level != level else self._encoder.value(name, level) for level in levels.tolist()]
-        if any(code is None for code in codes):
-            return None
-        return np.array(codes, np.float64)[places] if codes != levels.tolist() else numbers
+        return None if any(code is None for code in codes) else np.array(codes, np.float64)[places]
 
     def _categories(self, name: str, values: Sequence[Any]) -> Floats | None:
         codes: dict[Any, float | None] = {level: self.code(name, level) for level in set(values)}
