@@ -22,6 +22,7 @@ from benchmarks.serving_requests import ENTITY, REGION, USE_CASE
 from mage_platform.contracts import (
     BinaryMetrics,
     Champion,
+    Deployment,
     InputSchema,
     Lineage,
     ModelVersion,
@@ -29,6 +30,7 @@ from mage_platform.contracts import (
     PredictResponse,
     TrainingWindow,
 )
+from mage_platform.errors import NotFound
 from mage_platform.logs import configure_logging
 from mage_platform.registry import sha256_of
 from mage_platform.settings import load_settings

@@ -27,7 +27,6 @@ from serving.guard import door_guard
 from serving.keys import Keyring, keyring
 from serving.open_inference.protocol import OpenInference, is_open_inference
 from serving.open_inference.routes import add_open_inference
-from serving.patience import Patience
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
@@ -36,6 +35,7 @@ from serving.repository import Repository
 from serving.room import Room
 from serving.status_page.page import StatusPage
 from serving.status_page.traffic import Traffic
+from serving.time_limit import in_time
 from serving.watch import Watch
 
 log = structlog.get_logger()
@@ -92,10 +92,10 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         assert isinstance(app, Sidecar)
         async with Parts(settings, source, repository, keys, watch).running(app.door) as answering:
             app.predictions = answering.predictions
-            patience = Patience(settings.sidecar.request_timeout_seconds)
+            limit = settings.sidecar.request_timeout_seconds
             app.short_ways = {
-                PREDICT: Route(PREDICT, app.predictions.answer, patience=patience),
-                EXPLAIN: Route(EXPLAIN, answering.explanations.answer, patience=patience),
+                PREDICT: Route(PREDICT, in_time(app.predictions.answer, limit)),
+                EXPLAIN: Route(EXPLAIN, in_time(answering.explanations.answer, limit)),
                 PREDICT_BATCH: batch_route(PREDICT_BATCH, answering.batches, settings.sidecar.batch_mib),
                 "/": page.route(app.predictions),
             }

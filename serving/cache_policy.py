@@ -3,19 +3,20 @@
 `always` asks for every request, `off` for none. `adaptive` asks while that is expected to be the quicker way: while
 a read takes less time than the model spends on a row, times the share of reads that find something. Both times are
 measured live. A tree ensemble spends microseconds on a row and a read takes a hundred of them, so that adaptive leaves
-the cache out for most models. Whichever way it decides, it goes on measuring the other: one key in thirty-two goes
-through the cache in any case, always the same ones, so that their share of hits stands for all keys; and one request in
+the cache out for most models. Whichever way it decides, it goes on measuring the other: one vector in thirty-two goes
+through the cache in any case, always the same ones, so that their share of hits stands for all; and one request in
 thirty-two is scored in any case.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from zlib import crc32
 
 from mage_platform.contracts.models import CachePolicy
 
 SAMPLED = 32
-"""One in so many keys, and requests."""
+"""One in so many vectors, and requests."""
 _WEIGHT = 0.02
 
 
@@ -51,23 +52,23 @@ class CacheUse:
         names = ("hits", "misses", "joined", "silent", "refused", "left_out", "hit_share")
         return {name: getattr(self, name) for name in names}
 
-    def asks(self, policy: CachePolicy, key: str, *, read_seconds: float, score_seconds: float) -> bool:
-        """Whether the cache is read, and written after a miss, for this key.
+    def asks(self, policy: CachePolicy, row: bytes, *, read_seconds: float, score_seconds: float) -> bool:
+        """Whether the cache is read, and written after a miss, for this vector.
 
         Args:
             policy: Of the model.
-            key: Cache key; it ends in hexadecimal digits of the vector's digest.
+            row: The encoded vector.
             read_seconds: How long a read takes; 0 when not yet measured.
             score_seconds: How long the model takes for a row; 0 when not yet measured.
 
-        >>> CacheUse().asks("adaptive", "pred:ff", read_seconds=1e-4, score_seconds=1e-3)
+        >>> CacheUse().asks("adaptive", b"row", read_seconds=1e-4, score_seconds=1e-3)
         True
-        >>> CacheUse().asks("adaptive", "pred:ff", read_seconds=1e-4, score_seconds=2e-5)
+        >>> CacheUse().asks("adaptive", b"row", read_seconds=1e-4, score_seconds=2e-5)
         False
         """
         if policy != "adaptive":
             return policy == "always"
-        if int(key[-2:], 16) % SAMPLED == 0:
+        if crc32(row) % SAMPLED == 0:  # the key itself would take five times as long
             return True
         if not 0 < read_seconds < score_seconds * self.hit_share:
             return False

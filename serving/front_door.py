@@ -7,10 +7,9 @@ prediction does, and a prediction needs none of it.
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from starlette.types import Message, Receive, Scope, Send
 
@@ -18,7 +17,7 @@ from serving.calls import JSON, Call, Guard, Header, Observer, request_id
 from serving.encoding import Fault
 from serving.on_demand import ModelNotInMemory, once_in_memory
 from serving.patience import Patience
-from serving.problems import MEDIA_TYPE, AnswerTooSlow, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
+from serving.problems import MEDIA_TYPE, BodyNotJson, BodyTooLarge, BodyTooSlow, problem_of
 from serving.refusals import KeyRefused, Overloaded
 from serving.room import Berths, Room
 from serving.security_headers import SHORT, missing
@@ -26,7 +25,7 @@ from serving.security_headers import SHORT, missing
 _PROBLEM = MEDIA_TYPE.encode()
 PATIENCE_SECONDS = 30.0
 """With bodies that do not arrive; a client that stops in the middle would else be waited for without end."""
-Answer = Callable[[bytes, Call], Coroutine[Any, Any, bytes]]
+Answer = Callable[[bytes, Call], Awaitable[bytes]]
 """Gives the answer's body; its kind, when it is not JSON, by `Call.media_type`."""
 Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 
@@ -52,7 +51,6 @@ class Route:
         answer: Makes the answer of the body.
         maximum_body_bytes: Longer bodies are refused.
         accept: Refuses a content type it does not read, by raising `BodyNotJson`.
-        patience: With the making of an answer; None waits as long as it takes.
         berths: Counts its requests from before their body is read, and refuses one that is too much; None where that is
             of no concern.
         problem: Status, slug and body for an error.
@@ -63,7 +61,6 @@ class Route:
     answer: Answer
     maximum_body_bytes: int = 1 << 20
     accept: Callable[[bytes], None] = _require_json
-    patience: Patience | None = None
     berths: Berths | None = None
     problem: Callable[[Exception], tuple[int, str, bytes]] = problem_of
     problem_media_type: bytes = _PROBLEM
@@ -122,8 +119,7 @@ class FrontDoor:
             call.bytes_in = len(body)
             self.room.enter()
             try:
-                answer = _made(route, body, call)
-                payload = await (answer if route.patience is None else _answered(answer, route.patience))
+                payload = await _made(route, body, call)
             finally:
                 self.room.leave()
             call.status, headers = 200, call.answer_headers
@@ -262,18 +258,6 @@ async def _made(route: Route, body: bytes, call: Call) -> bytes:
         return await route.answer(body, call)
     except ModelNotInMemory as absent:
         return await once_in_memory(partial(route.answer, body, call), absent)
-
-
-async def _answered(answer: Coroutine[Any, Any, bytes], patience: Patience) -> bytes:
-    """An answer that is made in time.
-
-    Raises:
-        AnswerTooSlow: It was not.
-    """
-    try:
-        return await patience.wait_for(answer)
-    except TimeoutError:
-        raise AnswerTooSlow(f"no answer within {patience.seconds:g} seconds: try again in a moment") from None
 
 
 def headers_of(error: Exception, status: int) -> list[Header]:

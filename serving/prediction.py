@@ -114,11 +114,11 @@ class Predictions:
         return await self._look_aside(model, row, policy)
 
     async def _look_aside(self, model: ServedModel, row: bytes, policy: CachePolicy) -> tuple[Score, bool]:
-        key, use, cache = model.cache_key(row), model.cache_use, self._cache
-        measured = model.lane.model.seconds_per_row
-        if not cache.open or not use.asks(policy, key, read_seconds=cache.read_seconds, score_seconds=measured):
+        use, cache, scoring = model.cache_use, self._cache, model.lane.model.seconds_per_row
+        if not use.asks(policy, row, read_seconds=cache.read_seconds, score_seconds=scoring) or not cache.open:
             use.left_out += 1
             return await self._scorer.submit(model.lane, row), False
+        key = model.cache_key(row)
         task = self._under_way.get(key)
         if task is not None:
             use.joined += 1

@@ -15,8 +15,8 @@ from serving.models import ServedModel
 CACHED_ROWS = 2_048
 """Larger batches leave the cache out: they would push out what single predictions have there."""
 MGET_KEYS = 256
-UNSAMPLED = "ff"
-"""A key that is not one of those that are asked for in any case."""
+UNSAMPLED = b"a"
+"""A row that is not one of those that are asked for in any case."""
 
 
 class LookAside:

@@ -11,6 +11,7 @@ import pytest
 from serving import front_door
 from serving.calls import Call
 from serving.patience import Patience
+from serving.time_limit import in_time
 
 
 def answered(messages: list[dict[str, Any]], patience_seconds: float = 30.0) -> list[Any]:
@@ -59,7 +60,7 @@ def test_an_answer_that_takes_too_long_is_given_up_and_may_be_asked_for_again() 
             raise
         return body
 
-    route = front_door.Route("/slow", answer, patience=Patience(0.01))
+    route = front_door.Route("/slow", in_time(answer, 0.01))
     asyncio.run(front_door.FrontDoor().respond({"headers": []}, receive, send, route))
     start, body = sent
     assert start["status"] == 503
