@@ -92,7 +92,11 @@ class FrontDoor:
                 self._guard.admit(call)
             if length > route.maximum_body_bytes:
                 raise _too_large(route)
-            body = await self._in_time(receive, route, call)
+            self.room.reading += 1
+            try:
+                body = await self._in_time(receive, route, call)
+            finally:
+                self.room.reading -= 1
             call.bytes_in = len(body)
             self.room.enter()
             try:
