@@ -8,6 +8,7 @@ import click
 
 from mage_platform.command_line.model_details import diff, show
 from mage_platform.command_line.model_report import report
+from mage_platform.command_line.model_reproduction import reproduce
 from mage_platform.command_line.output import json_option, print_json, print_table
 from mage_platform.command_line.surroundings import present_settings
 from mage_platform.contracts import POOLED, AliasMove, ModelVersion
@@ -36,6 +37,7 @@ def models() -> None:
 models.add_command(show)
 models.add_command(diff)
 models.add_command(report)
+models.add_command(reproduce)
 
 
 @models.command("list")
