@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -82,11 +83,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         assert isinstance(app, Sidecar)
         jvm.start(heap_mib=settings.sidecar.java_heap_mib)
         sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-        scorer = Scorer(
-            threads=settings.sidecar.inference_threads,
-            maximum_waiting=settings.sidecar.maximum_waiting,
-            longest_wait_seconds=settings.sidecar.longest_wait_seconds,
-        )
+        scorer = _scorer(settings)
         cache = Cache(connect(settings))
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
@@ -105,6 +102,17 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
             await cache.close()
             await vectors.close()
 
+    app = _application(settings, keys, lifespan)
+    _add_prediction(app)
+    _add_models(app, repository)
+    add_reports(app, settings, repository)
+    _add_health(app, repository, keys)
+    add_documentation(app, repository, keys)
+    _add_problems(app)
+    return app
+
+
+def _application(settings: Settings, keys: Keyring, lifespan: Callable[[FastAPI], Any]) -> Sidecar:
     app = Sidecar(
         title="Predictions",
         version=__version__,
@@ -122,13 +130,16 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         patience_seconds=settings.sidecar.patience_seconds,
         room=Room(settings.sidecar.maximum_under_way, settings.sidecar.body_memory_mib << 20),
     )
-    _add_prediction(app)
-    _add_models(app, repository)
-    add_reports(app, settings, repository)
-    _add_health(app, repository, keys)
-    add_documentation(app, repository, keys)
-    _add_problems(app)
     return app
+
+
+def _scorer(settings: Settings) -> Scorer:
+    sidecar = settings.sidecar
+    return Scorer(
+        threads=sidecar.inference_threads,
+        maximum_waiting=sidecar.maximum_waiting,
+        longest_wait_seconds=sidecar.longest_wait_seconds,
+    )
 
 
 async def _hold_against_key(request: Request) -> None:
