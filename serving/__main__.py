@@ -51,7 +51,7 @@ def main() -> int:
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http=connection_kind(_limits(settings)),
+        http=connection_kind(_limits(settings), application.door.room),
         ws="none",
         lifespan="on",
         access_log=False,

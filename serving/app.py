@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 from fastapi import Depends, FastAPI, Request
@@ -19,7 +20,7 @@ from mage_platform.settings import Settings
 from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, served_models
 from serving.assembly import Parts
 from serving.batch.service import batch_route
-from serving.calls import Header
+from serving.calls import Header, Observer
 from serving.documentation import add_documentation, batch_request, batch_responses, request_body
 from serving.exposition import add_metrics
 from serving.front_door import FrontDoor, Route, headers_of
@@ -102,6 +103,22 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
             app.open_inference = OpenInference(repository, answering.scorer)
             yield
 
+    app = _application(settings, keys, lifespan, [traffic])
+    page.add_to(app)
+    _add_prediction(app)
+    add_open_inference(app)
+    _add_models(app, repository)
+    add_reports(app, settings, repository)
+    _add_health(app, repository, keys)
+    add_metrics(app, watch.exposition)
+    add_documentation(app, repository, keys)
+    _add_problems(app)
+    return app
+
+
+def _application(
+    settings: Settings, keys: Keyring, lifespan: Callable[[FastAPI], Any], observers: Sequence[Observer]
+) -> Sidecar:
     app = Sidecar(
         title="Predictions",
         version=__version__,
@@ -116,19 +133,10 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     app.short_ways = {}
     app.door = FrontDoor(
         door_guard(settings, keys),
-        [traffic],
+        observers,
         patience_seconds=settings.sidecar.patience_seconds,
         room=Room(settings.sidecar.maximum_under_way, settings.sidecar.body_memory_mib << 20),
     )
-    page.add_to(app)
-    _add_prediction(app)
-    add_open_inference(app)
-    _add_models(app, repository)
-    add_reports(app, settings, repository)
-    _add_health(app, repository, keys)
-    add_metrics(app, watch.exposition)
-    add_documentation(app, repository, keys)
-    _add_problems(app)
     return app
 
 

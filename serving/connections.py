@@ -14,7 +14,9 @@ from typing import Any, ClassVar
 import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from serving.problems import MEDIA_TYPE, problem_of_status
+from serving.problems import MEDIA_TYPE, problem_of, problem_of_status
+from serving.refusals import Overloaded
+from serving.room import Room
 
 log = structlog.get_logger()
 LOOKS = 4
@@ -45,6 +47,7 @@ class Connection(HttpToolsProtocol):
     """One connection of a client."""
 
     limits: ClassVar[Limits]
+    room: ClassVar[Room]
     lookout: ClassVar[Lookout]
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
@@ -100,8 +103,11 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self.flow.resume_reading()
-        if self.pipeline:
-            self._start_asgi_task(*self.pipeline.pop())
+        while self.pipeline:
+            cycle, application = self.pipeline.pop()
+            self._start_asgi_task(cycle, application)
+            if not cycle.response_complete:  # it was not turned away
+                break
 
     def send_400_response(self, msg: str) -> None:
         """What was sent is no HTTP."""
@@ -111,8 +117,22 @@ class Connection(HttpToolsProtocol):
         """Nothing: the request is answered as if it had not asked for another protocol."""
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        room = self.room
+        if len(self.tasks) - room.reading >= room.requests and cycle.scope["method"] == "POST":
+            return self._turn_away(cycle)
         self._answering = cycle
-        super()._start_asgi_task(cycle, app)
+        return super()._start_asgi_task(cycle, app)
+
+    def _turn_away(self, cycle: RequestResponseCycle) -> None:
+        """Refuse a request for lack of room, before anything is done for it: otherwise refusing would cost as much as
+        answering, and too many requests would leave no time for the others."""
+        self.room.refused()
+        cycle.response_started = cycle.response_complete = True
+        cycle.more_body = False  # what is left of it is thrown away
+        self.transport.write(_TURNED_AWAY if cycle.keep_alive else _TURNED_AWAY_CLOSING)
+        if not cycle.keep_alive:
+            self.transport.close()
+        self.server_state.total_requests += 1
 
     def _forget(self) -> None:
         """Whoever writes an answer stops, rather than fails; with requests sent ahead it is not the last one's."""
@@ -138,8 +158,9 @@ class Connection(HttpToolsProtocol):
         return self.limits.patience_seconds * (2 if what == "body" else 1)
 
     def _count_headers(self, received: int) -> None:
-        if self._header_of is not self.scope:
+        if self._header_of is not self.scope:  # how much of what was received is of this header is not known
             self._header_bytes, self._header_of = 0, self.scope
+            return
         self._header_bytes += received
         if self._header_bytes > self.limits.header_bytes and not self.transport.is_closing():
             self.lookout.count("long header")
@@ -147,12 +168,7 @@ class Connection(HttpToolsProtocol):
 
     def _end(self, status: int, detail: str, more: bytes = b"") -> None:
         """Say why, and close."""
-        body = problem_of_status(status, detail)
-        head = (
-            f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nx-content-type-options: nosniff\r\n"
-            "cache-control: no-store\r\nconnection: close\r\n"
-        )
-        self.transport.write(STATUS_LINE[status] + head.encode() + more + b"\r\n" + body)
+        self.transport.write(_written(status, problem_of_status(status, detail), b"connection: close\r\n" + more))
         self.transport.close()
 
 
@@ -193,6 +209,25 @@ class Lookout:
             loop.call_later(self._pause, self._look, any_connection)
 
 
-def connection_kind(limits: Limits) -> type[Connection]:
-    """The protocol for a server with these limits."""
-    return type("Connection", (Connection,), {"limits": limits, "lookout": Lookout(limits)})
+def connection_kind(limits: Limits, room: Room) -> type[Connection]:
+    """The protocol for a server with these limits.
+
+    Args:
+        limits: What a client may do.
+        room: How much is taken on at once; the same that the front door counts in.
+    """
+    return type("Connection", (Connection,), {"limits": limits, "room": room, "lookout": Lookout(limits)})
+
+
+def _written(status: int, body: bytes, more: bytes) -> bytes:
+    head = (
+        f"content-type: {MEDIA_TYPE}\r\ncontent-length: {len(body)}\r\nx-content-type-options: nosniff\r\n"
+        "cache-control: no-store\r\n"
+    )
+    return STATUS_LINE[status] + head.encode() + more + b"\r\n" + body
+
+
+# All alike, so it is written once.
+_overloaded = problem_of(Overloaded("as many requests are being answered as there is room for: try again later"))[2]
+_TURNED_AWAY = _written(503, _overloaded, b"retry-after: 1\r\n")
+_TURNED_AWAY_CLOSING = _written(503, _overloaded, b"retry-after: 1\r\nconnection: close\r\n")

@@ -115,7 +115,11 @@ class FrontDoor:
                 raise _too_large(route)
             if route.berths is not None:
                 call.held = route.berths.take(length or route.maximum_body_bytes)
-            body = await self._in_time(receive, route, call)
+            self.room.reading += 1
+            try:
+                body = await self._in_time(receive, route, call)
+            finally:
+                self.room.reading -= 1
             call.bytes_in = len(body)
             self.room.enter()
             try:

@@ -22,8 +22,12 @@ class Room:
     """
 
     def __init__(self, requests: int = 4_000, body_bytes: int = 512 << 20) -> None:
+        self.requests = requests
         self.under_way = 0
-        self._requests = requests
+        self.reading = 0
+        """Requests whose body is waited for."""
+        self.turned_away = 0
+        """Requests refused for lack of room, since the start."""
         self._bytes = 0
         self._body_bytes = body_bytes
         self._refused = 0
@@ -35,7 +39,7 @@ class Room:
         Raises:
             Overloaded: That would be too many.
         """
-        if self.under_way >= self._requests:
+        if self.under_way >= self.requests:
             raise Overloaded(f"{self.under_way} requests are being answered, and no more at a time: try again later")
         self.under_way += 1
 
@@ -62,6 +66,7 @@ class Room:
     def refused(self) -> None:
         """Count a request that was refused for lack of room; said in the log together with the others."""
         self._refused += 1
+        self.turned_away += 1
         now = time.monotonic()
         if now - self._told >= TELL_SECONDS:
             log.warning("requests refused for lack of room", requests=self._refused, under_way=self.under_way)

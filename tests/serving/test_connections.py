@@ -313,6 +313,16 @@ def test_more_than_can_be_answered_is_refused_and_nothing_falls_over(strict: Sid
     assert not strict.logged("request not answered")
 
 
+def test_requests_sent_ahead_are_answered_or_refused_each_in_its_turn(strict: Sidecar, trained: Trained) -> None:
+    ahead = 800
+    for body_of_each in (body(trained), b"{}"):
+        with connected(strict) as client:
+            client.sendall(request(body_of_each) * ahead + b"GET /health/live HTTP/1.1\r\nconnection: close\r\n\r\n")
+            answer = until_closed(client)
+        assert answer.count(b"HTTP/1.1 ") == ahead + 1
+        assert answer.endswith(b'{"status":"live"}')
+
+
 def test_bodies_under_way_share_a_bounded_memory(strict: Sidecar, trained: Trained) -> None:
     content = body(trained).ljust(700_000)
     with connected(strict) as first, connected(strict) as second:
