@@ -7,6 +7,7 @@ are left out and counted: ordinary ones beyond so many a second, any that find t
 
 from __future__ import annotations
 
+import select
 import sys
 import threading
 import time
@@ -36,10 +37,10 @@ class RequestLog:
 
     Args:
         settings: Which requests get a line.
-        write: Takes the bytes of whole lines.
+        write: Takes whole lines.
     """
 
-    def __init__(self, settings: SidecarSettings, write: Callable[[bytes], object] | None = None) -> None:
+    def __init__(self, settings: SidecarSettings, write: Callable[[list[bytes]], object] | None = None) -> None:
         self.written = 0
         self.left_out = 0
         """Lines beyond so many a second."""
@@ -92,12 +93,12 @@ class RequestLog:
             stopped = self._stop.wait(WRITE_SECONDS)
             while self._queue:
                 zero = time.time() - _clock()  # moments are those of a clock without a date, which never jumps
-                lines = [self._queue.popleft() for _ in range(min(TURN_LINES, len(self._queue)))]
+                taken = [self._queue.popleft() for _ in range(min(TURN_LINES, len(self._queue)))]
                 try:
-                    self._write(b"".join([_line(zero, call, ended) for call, ended in lines]))
-                    self.written += len(lines)
+                    self._write([_line(zero, call, ended) for call, ended in taken])
+                    self.written += len(taken)
                 except Exception:  # the edge of the thread: a log that cannot be written must not end the writing
-                    self.dropped += len(lines)
+                    self.dropped += len(taken)
             if stopped:
                 return
 
@@ -145,6 +146,14 @@ def _traceparent(call: Call) -> str | None:
     return None
 
 
-def _to_standard_error(lines: bytes) -> None:
-    sys.stderr.buffer.write(lines)
+def _to_standard_error(lines: list[bytes]) -> None:
+    """Write some lines, in pieces that no other writer to the same pipe can come between."""
+    piece = b""
+    for line in lines:
+        if len(piece) + len(line) > select.PIPE_BUF:
+            sys.stderr.buffer.write(piece)
+            sys.stderr.buffer.flush()
+            piece = b""
+        piece += line
+    sys.stderr.buffer.write(piece)
     sys.stderr.buffer.flush()

@@ -117,7 +117,7 @@ def call(status: int = 200, *, route: str = "/v1/predict", seconds: float = 0.0)
 
 
 def written(settings: SidecarSettings, calls: list[Call]) -> tuple[RequestLog, list[dict[str, Any]]]:
-    texts: list[bytes] = []
+    texts: list[list[bytes]] = []
     log = RequestLog(settings, texts.append)
     now = time.perf_counter()
     with pytest.MonkeyPatch.context() as patched:
@@ -126,7 +126,7 @@ def written(settings: SidecarSettings, calls: list[Call]) -> tuple[RequestLog, l
             log.answered(each)
     log.start()
     log.close()
-    return log, [json.loads(line) for line in b"".join(texts).splitlines()]
+    return log, [json.loads(line) for lines in texts for line in lines]
 
 
 def test_beyond_so_many_a_second_lines_are_left_out_and_counted_notable_ones_apart() -> None:
@@ -166,7 +166,7 @@ def test_a_reader_that_does_not_read_holds_up_no_request() -> None:
 
 
 def test_a_log_that_cannot_be_written_is_counted() -> None:
-    def fail(_: bytes) -> None:
+    def fail(_: list[bytes]) -> None:
         raise BrokenPipeError
 
     log = RequestLog(SidecarSettings(), fail)
