@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mage_platform import __version__
+from mage_platform.command_line.decisions import decisions
 from mage_platform.command_line.entities import features
 from mage_platform.command_line.model_upkeep import prune, sign
 from mage_platform.command_line.models import models
@@ -60,7 +61,7 @@ def program() -> None:
 
 for command in (sign, prune):
     models.add_command(command)
-for command in (up, status, doctor, run, predict, models, features, quarantine, use_case):
+for command in (up, status, doctor, run, predict, models, features, quarantine, use_case, decisions):
     program.add_command(command)
 
 
