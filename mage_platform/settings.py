@@ -20,7 +20,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from mage_platform.contracts.models import CachePolicy
+from mage_platform.door_settings import DoorSettings
 from mage_platform.errors import SettingsInvalid
+from mage_platform.watch_settings import WatchSettings
 
 PROJECT = Path(__file__).resolve().parent.parent
 PREFIX = "PLATFORM_"
@@ -123,19 +125,30 @@ class MageSettings(_Group):
         return f"http://{self.host}:{self.port}"
 
 
-class SidecarSettings(_Group):
-    """The FastAPI sidecar that answers predictions."""
+class SidecarSettings(DoorSettings, WatchSettings, _Group):
+    """The FastAPI sidecar that answers predictions. What guards its door is in `door_settings`, what it tells of itself
+    in `watch_settings`."""
 
     host: str = "127.0.0.1"
     """Address it binds to and is reached at."""
     port: Port = 8000
     """Port."""
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """Processes that answer on the port, each with a JVM and models of its own. One that dies is started again."""
     inference_threads: Annotated[int, Field(ge=1, le=64)] = max(1, os.cpu_count() or 1)
     """Threads of the executor that scores."""
     refresh_seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
     """How often the registry is asked for new champions."""
     java_heap_mib: Annotated[int, Field(ge=64)] = 256
     """Heap of the scoring JVM inside the process, in MiB."""
+    models_in_memory: Annotated[int, Field(ge=1)] = 1_000
+    """Most models kept in memory; the others are loaded when they are asked for, in the place of the least used."""
+    models_in_memory_mib: Annotated[int, Field(ge=1)] = 128
+    """Most MiB of the models in memory, unpacked. Half of `java_heap_mib` leaves room to work."""
+    batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
+    """Most rows of one batch."""
+    batch_mib: Annotated[int, Field(ge=1, le=1_024)] = 128
+    """Longest body of a batch in MiB; all bodies of batches under way together may have twice as many."""
     prediction_cache: CachePolicy = "adaptive"
     """Whether the look-aside cache takes part: for every request, while it is measured cheaper than scoring, never.
     A use case may say otherwise for its models (`serving.cache`)."""
@@ -255,8 +268,7 @@ def source_connection(settings: Settings, name: str) -> SecretStr:
     Raises:
         SettingsInvalid: There is no such file, or nothing in it; names the file to write.
     """
-    folder = _secrets_folder(settings)
-    file = (folder or settings.state_folder / "secrets") / f"platform_source_{name}"
+    file = secret_file(settings, f"platform_source_{name}")
     try:
         text = file.read_text(encoding="utf-8").strip()
     except OSError:
@@ -269,6 +281,11 @@ def source_connection(settings: Settings, name: str) -> SecretStr:
             field="source.connection",
         )
     return SecretStr(text)
+
+
+def secret_file(settings: Settings, name: str) -> Path:
+    """Where a secret is kept, whether it is there or not."""
+    return (_secrets_folder(settings) or settings.state_folder / "secrets") / name
 
 
 def setting_names() -> list[str]:

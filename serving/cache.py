@@ -20,6 +20,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from mage_platform.settings import Settings
+from serving.histogram import SECONDS, Histogram
 from serving.pause import Pause
 
 log = structlog.get_logger()
@@ -126,6 +127,8 @@ class Cache:
         self.counts = Counts()
         self.read_seconds = 0.0
         """How long a request waits for a read, as a moving average; 0 before the first."""
+        self.reads = Histogram(SECONDS)
+        """Seconds of the round trips that read."""
         self._reads: dict[str, asyncio.Future[Found]] = {}
         self._writes: dict[str, tuple[bytes, dict[str, Any]]] = {}
         self._reading: asyncio.Task[None] | None = None
@@ -144,16 +147,17 @@ class Cache:
 
     async def look_up(self, key: str) -> Found:
         """The value of a key, None when there is none, `SILENCE` when Redis does not say in time."""
-        return (await self._look_up([key]))[0]
+        return (await self.look_up_many([key]))[0]
 
     async def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """The values of some keys as they are at one moment, in one round trip.
 
         None where there is none, or where Redis does not answer in time.
         """
-        return [None if value is SILENCE else value for value in await self._look_up(keys)]
+        return [None if value is SILENCE else value for value in await self.look_up_many(keys)]
 
-    async def _look_up(self, keys: Sequence[str]) -> list[Found]:
+    async def look_up_many(self, keys: Sequence[str]) -> list[Found]:
+        """The values of some keys as they are at one moment, in one round trip; `SILENCE` where it does not answer."""
         added = [key for key in dict.fromkeys(keys) if key not in self._reads]
         if not self.open or len(self._reads) + len(added) > self._maximum_reads:
             return [SILENCE] * len(keys)
@@ -279,6 +283,7 @@ class Cache:
         """Note how long a round trip took, however it ended. No request waits for it longer than its patience."""
         self.counts.round_trips += 1
         self.counts.round_trip_seconds += seconds
+        self.reads.observe(seconds)
         waited, before = min(seconds, patience), self.read_seconds
         self.read_seconds = before * 0.9 + waited * 0.1 if before else waited
 

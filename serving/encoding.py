@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from mage_platform.contracts import FeatureColumn, InputSchema
 from mage_platform.errors import ContractViolated, FeaturesInvalid
 from serving.levels import Levels
-from serving.row_code import LARGEST, Encode, Unfit, compiled
+from serving.row_code import Encode, Unfit, compiled
 
 MOST_UNKNOWN = 1_000
 """Unknown features that are named one by one; a body of nothing else must not keep the event loop busy."""
@@ -177,35 +177,9 @@ def _refuse_misfits(schema: InputSchema, domains: Mapping[str, Sequence[str] | N
             raise ContractViolated(f"{name!r} is declared as number, but the MOJO was trained on it as a category")
 
 
-_KINDS = {
-    "integer": "must be a whole number",
-    "number": "must be a number",
-    "category": "must be text",
-    "boolean": "must be true or false",
-}
-
-
 def _broken_rule(column: FeatureColumn, features: Mapping[str, Any], name: str, levels: Levels | None) -> str | None:
     value = features.get(name)
-    if value is None:
-        if column.missing == "allowed":
-            return None
-        return "must not be null" if name in features else "is missing"
-    kind = type(value)
-    if column.type == "category":
-        if kind is not str:
-            return _KINDS["category"]
-        return None if levels is None or value in levels else levels.rule(value)
-    if column.type == "boolean":
-        return None if kind is bool else _KINDS["boolean"]
-    if kind not in (int, float):
-        return _KINDS[column.type]
-    if kind is float and not math.isfinite(value):
-        return "must be finite"
-    if column.type == "integer" and kind is float and not value.is_integer():
-        return _KINDS["integer"]
-    if column.minimum is not None and value < column.minimum:
-        return f"must be at least {column.minimum:g}"
-    if column.maximum is not None and value > column.maximum:
-        return f"must be at most {column.maximum:g}"
-    return None if -LARGEST <= value <= LARGEST else "is too large for a float64"
+    rule = column.broken_rule(value)
+    if rule is not None:
+        return rule if name in features else "is missing"
+    return None if levels is None or value is None or value in levels else levels.rule(value)

@@ -112,6 +112,8 @@ def _new_version(use_case: UseCase, candidate: GoodCandidate) -> NewVersion:
         cache_ttl_seconds=use_case.serving.cache_ttl_seconds,
         cache_policy=use_case.serving.cache,
         maximum_vector_age_seconds=use_case.serving.maximum_vector_age_seconds,
+        default_features=use_case.serving.default_features,
+        log_predictions=use_case.serving.log_predictions,
         metrics=candidate.metrics,
         naive_metrics=candidate.naive_metrics,
         leaderboard=candidate.leaderboard,

@@ -14,7 +14,7 @@ from serving.patience import Patience
 from serving.time_limit import in_time
 
 
-def answered(messages: list[dict[str, Any]]) -> list[Any]:
+def answered(messages: list[dict[str, Any]], patience_seconds: float = 30.0) -> list[Any]:
     """What the sidecar sends to a client that sends these messages and then nothing more."""
     sent: list[Any] = []
 
@@ -29,17 +29,14 @@ def answered(messages: list[dict[str, Any]]) -> list[Any]:
     async def answer(body: bytes, call: Call) -> bytes:
         return body.upper()
 
-    door, route = front_door.FrontDoor(), front_door.Route("/upper", answer)
+    door, route = front_door.FrontDoor(patience_seconds=patience_seconds), front_door.Route("/upper", answer)
     asyncio.run(door.respond({"headers": [(b"content-length", b"6")]}, receive, send, route))
     return sent
 
 
 @pytest.mark.parametrize("messages", [[], [{"type": "http.request", "body": b"abc", "more_body": True}]])
-def test_a_body_that_stops_coming_is_answered_and_the_connection_closed(
-    monkeypatch: pytest.MonkeyPatch, messages: list[dict[str, Any]]
-) -> None:
-    monkeypatch.setattr(front_door, "PATIENCE", Patience(0.01))
-    start, body = answered(messages)
+def test_a_body_that_stops_coming_is_answered_and_the_connection_closed(messages: list[dict[str, Any]]) -> None:
+    start, body = answered(messages, patience_seconds=0.01)
     assert start["status"] == 408
     assert (b"connection", b"close") in start["headers"]
     assert json.loads(body["body"])["type"] == "urn:problem:mage-platform:body-too-slow"
