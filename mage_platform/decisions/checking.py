@@ -31,7 +31,7 @@ CHECKS: dict[str, Check] = {
     "no-range-partitions": sql_checks.range_partitions,
     "no-direct-postgres": pooler_checks.direct_connections,
     "pgbouncer-transaction-mode": pooler_checks.transaction_mode,
-    "no-pojo": python_checks.pojos,
+    "no-pojo": python_checks.plain_java_exports,
     "heap-within-limit": cluster_checks.heaps,
     "h2o-stateful-set": cluster_checks.h2o_workloads,
     "no-sync-predict": python_checks.synchronous_predictions,

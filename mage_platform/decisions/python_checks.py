@@ -22,7 +22,7 @@ _IDENTITY = ("model", "mojo", "version", "digest", "sha")
 _WEB = {"fastapi", "starlette"}
 
 
-def pojos(project: Project) -> Iterator[Finding]:
+def plain_java_exports(project: Project) -> Iterator[Finding]:
     """Calls that make a POJO."""
     for path, tree in project.python.items():
         for call in calls_in(tree):
