@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, Field
@@ -90,15 +90,22 @@ class Readiness(Contract):
     known: int = Field(..., description="Champions that answer, in memory or loaded when they are asked for")
     registry: RegistryHealth
     not_loaded: list[ModelNotLoaded]
+    api_keys: str = Field("", description="Why the file of API keys is not what counts; empty when it is")
 
 
-def served_models(repository: Repository) -> ServedModels:
-    """The list of what is served, in memory or not."""
+def served_models(repository: Repository, sees: Callable[[str], bool]) -> ServedModels:
+    """The list of what is served, in memory or not.
+
+    Args:
+        repository: What is served.
+        sees: Whether the caller's key is for a use case.
+    """
     models, challengers = repository.models, repository.challengers
     return ServedModels(
         models=[
             summary(champion, models.get(key), challengers.get(key))
             for key, champion in sorted(repository.known.items(), key=lambda item: item[0])
+            if sees(key[0])
         ]
     )
 
@@ -144,7 +151,7 @@ def details(model: ServedModel) -> ServedModelDetails:
     )
 
 
-def readiness(repository: Repository) -> Readiness:
+def readiness(repository: Repository, keys_fault: str = "") -> Readiness:
     """Ready from the first loaded champion on; a registry that goes away later does not change that."""
     state, known = repository.registry, repository.known
     versions = {key: champion.model.version for key, champion in known.items()}
@@ -162,6 +169,7 @@ def readiness(repository: Repository) -> Readiness:
         known=len(known),
         registry=registry,
         not_loaded=not_loaded,
+        api_keys=keys_fault,
     )
 
 

@@ -18,6 +18,7 @@ from mage_platform.registry import (
     VerificationKeys,
     champions_marker,
     deployments,
+    fetch_explainer,
     fetch_model,
     forget_artifacts,
     kept_model,
@@ -47,6 +48,14 @@ class ChampionReader(Protocol):
         Raises:
             SignatureInvalid: No known key signed them as this version.
             ArtifactCorrupt: Their bytes are not those that were registered.
+        """
+
+    def explainer(self, model: ModelVersion) -> tuple[Path, Path]:
+        """MOJO and genmodel jar of the tree model kept beside a version, verified in the same way.
+
+        Raises:
+            SignatureInvalid, ArtifactCorrupt: As of `files`.
+            NotFound: None is kept.
         """
 
     def forget_others(self, kept: Collection[ModelVersion]) -> None:
@@ -134,6 +143,17 @@ class _RegistryReader:
             # Told apart from an artifact that is wrong: this is not the model's fault.
             raise DatabaseUnavailable(f"PostgreSQL went away while a model was fetched: {error}") from error
 
+    def explainer(self, model: ModelVersion) -> tuple[Path, Path]:
+        try:
+            return fetch_explainer(self._connection, model, self._folder, self._keys)
+        except psycopg.OperationalError as error:
+            raise DatabaseUnavailable(f"PostgreSQL went away while an explainer was fetched: {error}") from error
+
     def forget_others(self, kept: Collection[ModelVersion]) -> None:
-        digests = {digest for each in kept for digest in (each.mojo_sha256, each.genmodel_sha256)}
+        digests = {digest for each in kept for digest in _digests(each)}
         forget_artifacts(self._folder, digests | {last_seen.STEM})
+
+
+def _digests(model: ModelVersion) -> list[str]:
+    found = [model.mojo_sha256, model.genmodel_sha256]
+    return found if model.explainer_sha256 is None else [*found, model.explainer_sha256]

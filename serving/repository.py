@@ -217,10 +217,10 @@ class Repository:
                 f"use case {use_case!r} has no model for region {region!r}; served regions: {served}",
                 Fault("region", f"has no model; served: {served}", region),
             )
-        names = _listed(sorted({name for name, _ in self._loader.known})) or "none"
+        # Others are not named: the caller's key may not be for them.
         return NotServed(
-            f"use case {use_case!r} is not served; served use cases: {names}",
-            Fault("use_case", f"is not served; served: {names}", use_case),
+            f"use case {use_case!r} is not served; GET /v1/models lists what is",
+            Fault("use_case", "is not served", use_case),
         )
 
     def _watch(self) -> None:

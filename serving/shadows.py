@@ -24,7 +24,7 @@ MOST_AT_ONCE = 16
 """Rows a shadow scores before the next look at what waits, so that a champion's batch waits for no longer one."""
 
 OnShadow = Callable[[Call, ServedModel, Score], None]
-"""Gets the answered request (with `model` and `score` of the champion), the shadow, and its score."""
+"""Gets the answered request (with `model` and `made_of` of the champion), the shadow, and its score."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -10,6 +10,9 @@ from mage_platform.contracts.features import InputSchema
 from mage_platform.contracts.metrics import Metrics
 from mage_platform.contracts.strict import Contract, Name, Region, Sha256
 from mage_platform.contracts.training import LeaderboardRow, Lineage, PartialDependence, TrainingWindow
+
+CachePolicy = Literal["always", "adaptive", "off"]
+"""Whether predictions are looked up in the cache: all, while that is measured cheaper than scoring, none."""
 
 ChallengerMode = Literal["canary", "shadow"]
 """As canary a challenger answers its share of the entities; as shadow it scores them beside the champion's answer."""
@@ -39,8 +42,14 @@ class NewVersion(Contract):
     """The feature that holds the region, in the pooled model; filled in from the request's region."""
     cache_ttl_seconds: Annotated[int, Field(ge=1)]
     """How long a prediction may be answered from the cache."""
+    cache_policy: CachePolicy | None = None
+    """Whether predictions are looked up in the cache; None leaves it to the sidecar's setting."""
     maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
     """Greatest age of a stored vector that a prediction may be made from; None takes any."""
+    default_features: dict[str, Any] | None = None
+    """Vector of an entity whose own is missing or too old; None refuses the prediction."""
+    log_predictions: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the predictions that are kept with their vectors."""
     metrics: Metrics
     naive_metrics: Metrics
     leaderboard: list[LeaderboardRow]

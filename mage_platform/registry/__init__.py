@@ -18,6 +18,7 @@ from mage_platform.registry.retention import digests_of_runs, drop_artifacts
 from mage_platform.registry.signatures import SigningKey, VerificationKeys, signing_key, verification_keys
 from mage_platform.registry.signing import Signing, sign_registered
 from mage_platform.registry.versions import (
+    fetch_explainer,
     fetch_model,
     kept_model,
     model_version,
@@ -40,6 +41,7 @@ __all__ = [
     "digests_of_runs",
     "drop_artifacts",
     "end_challenger",
+    "fetch_explainer",
     "fetch_model",
     "forget_artifacts",
     "has_report",

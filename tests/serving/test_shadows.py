@@ -52,7 +52,7 @@ def run(scenario: Callable[[Scorer, Shadows, list[tuple[float, float]]], Corouti
     async def whole() -> None:
         scorer = Scorer(threads=1)
         shadows, pairs = Shadows(scorer), []
-        shadows.observers.append(lambda call, model, score: pairs.append((call.score[0], score[0])))
+        shadows.observers.append(lambda call, model, score: pairs.append((call.made_of[3][0], score[0])))
         await scenario(scorer, shadows, pairs)
         scorer.close()
 
@@ -61,7 +61,7 @@ def run(scenario: Callable[[Scorer, Shadows, list[tuple[float, float]]], Corouti
 
 def a_call(score: float) -> Call:
     call = Call("/v1/predict")
-    call.region, call.score = "r", [score]
+    call.region, call.made_of = "r", (ENTITY, None, {}, [score])
     return call
 
 
