@@ -259,7 +259,7 @@ def setting_names() -> list[str]:
     names = []
     for name, field in Settings.model_fields.items():
         annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, _Group):
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             names += [f"{PREFIX}{name}__{inner}".upper() for inner in annotation.model_fields]
         else:
             names.append(f"{PREFIX}{name}".upper())
