@@ -171,6 +171,13 @@ def test_it_starts_without_postgresql_on_the_champions_it_saw_last(trained: Trai
             state = served.readiness()
             assert (state["registry"]["reachable"], state["registry"]["kept_at"]) == (True, None)
 
+    # Where something listens and never answers, it does not wait until the connection times out.
+    with socket.create_server(("127.0.0.1", ports["database"])), sidecar(effective, tmp_path) as served:
+        state = served.readiness()
+        assert (state["status"], state["registry"]["reachable"]) == ("ready", False)
+        assert state["registry"]["kept_at"] is not None
+        assert answers(served, "s").json()["model"]["version"] == 2
+
     # Nothing on the disk is taken for being there: another MOJO under the right name is not loaded, and a version that
     # claims to be what its signature does not say is refused.
     copies = state_folder / "serving"
