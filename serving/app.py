@@ -60,19 +60,20 @@ class Sidecar(FastAPI):
             await self.door.pass_on(scope, receive, send, super().__call__)
 
 
-def create_app(settings: Settings, source: ChampionSource | None = None) -> Sidecar:
+def create_app(settings: Settings, source: ChampionSource | None = None, worker: int | None = None) -> Sidecar:
     """The sidecar.
 
     Args:
         settings: Of this process.
         source: Where champions come from; the registry when left out.
+        worker: Number of this process where several answer on the port.
     """
     repository = Repository(
         source=source or RegistrySource(settings, settings.state_folder / "serving"),
         refresh_seconds=settings.sidecar.refresh_seconds,
     )
 
-    watch = Watch(settings, repository)
+    watch = Watch(settings, repository, worker)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
