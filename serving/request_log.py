@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 import structlog
 from pydantic_core import to_json
 
-from mage_platform.settings import SidecarSettings
+from mage_platform.sidecar_settings import SidecarSettings
 from serving.calls import Call
 
 log = structlog.get_logger()

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from mage_platform.errors import SidecarUnavailable
 from serving.jvm import Score, ScoresRows
+from serving.refusals import Overloaded
 
 log = structlog.get_logger()
 MAXIMUM_WAITING = 10_000
@@ -44,11 +44,15 @@ class Scorer:
     Args:
         threads: Batches (of different models) that are scored side by side.
         maximum_waiting: Requests that may wait; one more is refused rather than kept.
+        longest_wait_seconds: One that would wait longer for its model, by what rows take at the moment, is refused.
     """
 
-    def __init__(self, *, threads: int, maximum_waiting: int = MAXIMUM_WAITING) -> None:
+    def __init__(
+        self, *, threads: int, maximum_waiting: int = MAXIMUM_WAITING, longest_wait_seconds: float = 1.0
+    ) -> None:
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inference")
         self._maximum_waiting = maximum_waiting
+        self._longest_wait = longest_wait_seconds
         self.waiting = 0
         """Requests that wait or are being scored."""
         self.hops: dict[int, int] = {}
@@ -59,10 +63,13 @@ class Scorer:
         """Score one encoded row.
 
         Raises:
-            SidecarUnavailable: Too many requests wait already.
+            Overloaded: Too many requests wait already, or it would wait too long.
         """
         if self.waiting >= self._maximum_waiting:
-            raise SidecarUnavailable(f"{self.waiting} predictions are waiting already: try again in a second")
+            raise Overloaded(f"{self.waiting} predictions are waiting already: try again in a second")
+        wait = len(lane.waiting) * lane.model.seconds_per_row
+        if wait > self._longest_wait:
+            raise Overloaded(f"the model is busy for the next {wait:.3g} seconds: try again after that", wait)
         future: asyncio.Future[Score] = self._loop.create_future()
         lane.waiting.append((row, future))
         self.waiting += 1

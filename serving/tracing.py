@@ -14,7 +14,7 @@ import structlog
 
 from mage_platform import __version__
 from mage_platform.errors import ServiceFailed
-from mage_platform.settings import SidecarSettings
+from mage_platform.sidecar_settings import SidecarSettings
 from serving.calls import Call
 
 log = structlog.get_logger()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from mage_platform.local.ports import free_port
-from mage_platform.settings import Settings, SidecarSettings
+from mage_platform.settings import Settings
+from mage_platform.sidecar_settings import SidecarSettings
 from serving import request_log
 from serving.calls import Call
 from serving.request_log import MOST_WAITING, RequestLog

@@ -150,7 +150,7 @@ def test_a_collector_that_is_gone_fails_no_request(traced: Settings, trained: Tr
 
 def test_where_no_traces_are_asked_for_nothing_that_makes_or_sends_them_is_imported() -> None:
     code = (
-        "import sys; from mage_platform.settings import SidecarSettings; import serving.app;"
+        "import sys; from mage_platform.sidecar_settings import SidecarSettings; import serving.app;"
         "from serving.tracing import Tracing; print(Tracing.of(SidecarSettings()));"
         "unwanted = ('opentelemetry.sdk.trace', 'opentelemetry.exporter');"
         "print([name for name in sys.modules if name.startswith(unwanted)])"
