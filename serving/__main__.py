@@ -34,7 +34,7 @@ def main() -> int:
     arguments = _arguments()
     try:
         settings = load_settings()
-        application = create_app(settings)
+        application = create_app(settings, worker=arguments.worker if arguments.lifeline else None)
         listener = socket.socket(fileno=arguments.listener) if arguments.listener else _listen(settings)
     except PlatformError as error:
         print(f"the sidecar cannot start: {error}", file=sys.stderr)

@@ -67,12 +67,13 @@ class Sidecar(FastAPI):
             await self.door.pass_on(scope, receive, send, super().__call__)
 
 
-def create_app(settings: Settings, source: ChampionSource | None = None) -> Sidecar:
+def create_app(settings: Settings, source: ChampionSource | None = None, worker: int | None = None) -> Sidecar:
     """The sidecar.
 
     Args:
         settings: Of this process.
         source: Where champions come from; the registry when left out.
+        worker: Number of this process where several answer on the port.
 
     Raises:
         SettingsInvalid: There is no key that models, or callers, could be checked with.
@@ -85,7 +86,7 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         most_models=settings.sidecar.models_in_memory,
         most_bytes=settings.sidecar.models_in_memory_mib << 20,
     )
-    watch, traffic = Watch(settings, repository), Traffic()
+    watch, traffic = Watch(settings, repository, worker), Traffic()
     page = StatusPage(repository, traffic)
 
     @asynccontextmanager

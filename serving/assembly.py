@@ -92,8 +92,7 @@ class Parts:
             )  # fmt: skip
             leaving.push_async_callback(asyncio.to_thread, batches.close)
             watch.start(door, Watched(scorer, cache, vectors))
-            if watch.predictions is not None:
-                predictions.shadows.observers.append(watch.predictions.shadowed)
+            predictions.shadows.observers.append(watch.shadowed)
             leaving.push_async_callback(asyncio.to_thread, self.repository.stop)
             self.repository.start()
             watching = asyncio.create_task(self.keys.watch())

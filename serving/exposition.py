@@ -138,7 +138,7 @@ class Exposition:
             ("sidecar_prediction_seconds", "seconds", "Time of the requests a model version answered, together."),
         ):
             yield _counts(name, text, MODEL, {key: getattr(tally, field) for key, tally in tallies})
-        models, registry = self._repository.models, self._repository.registry
+        models, registry = dict(self._repository.models), self._repository.registry
         yield GaugeMetricFamily("sidecar_models", "Loaded model versions.", len(models))
         yield GaugeMetricFamily(
             "sidecar_models_not_loaded", "Champions that do not answer; /health/ready says why.",

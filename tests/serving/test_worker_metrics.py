@@ -3,9 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from pathlib import Path
 
+import httpx
+import pytest
+
+from mage_platform.local.ports import free_port
+from mage_platform.settings import Settings
 from serving.worker_metrics import STALE_SECONDS, Family, WorkerMetrics, only_counts, parent_process, summed
+from tests.serving.sidecar_process import ENTITY, Trained, promote, registered, sidecar
+from tests.serving.test_metrics import labels, values
+from tests.serving.valkey_process import with_ports
 
 
 def families(requests: float, waiting: float, *, reachable: float = 1.0) -> list[Family]:
@@ -103,3 +113,40 @@ def test_a_parent_has_a_name_of_its_own() -> None:
 
 def test_only_what_grows_is_inherited() -> None:
     assert [name for name, *_ in only_counts(families(1, 1))] == ["requests", "seconds"]
+
+
+@pytest.mark.integration
+def test_every_scrape_of_several_workers_tells_of_all_requests(
+    servers: Settings, trained: Trained, tmp_path: Path
+) -> None:
+    promote(servers, "spread", "r", registered(servers, trained, "spread", "r", "glm"))
+    body = {"use_case": "spread", "region": "r", "entity_id": ENTITY, "features": trained.vectors()[0]}
+    settings = with_ports(servers, sidecar=free_port())
+    url = settings.sidecar.url
+    key = labels(route="/v1/predict", status="200", problem="")
+
+    def ask(times: int) -> int:
+        # A connection each: which worker takes it is the kernel's choice. One that has just started knows no model.
+        return [httpx.post(f"{url}/v1/predict", json=body, timeout=10).status_code for _ in range(times)].count(200)
+
+    def told() -> float:
+        return values(httpx.get(f"{url}/metrics", timeout=10).text)["sidecar_requests_total"].get(key, 0.0)
+
+    with sidecar(settings, tmp_path, SIDECAR__WORKERS="2") as served:
+        time.sleep(3)
+        answered = ask(60)
+        until = time.monotonic() + 20
+        while (seen := told()) < answered:
+            assert time.monotonic() < until, seen
+            time.sleep(0.2)
+        assert {told() for _ in range(12)} == {answered}
+
+        victim = served.logged("worker started")[0]["pid"]
+        time.sleep(6)  # it has published by then
+        os.kill(victim, signal.SIGKILL)
+        answered += ask(20)
+        until = time.monotonic() + 30
+        while len(served.logged("worker started")) < 3 or told() < answered:
+            assert time.monotonic() < until, (told(), answered)
+            time.sleep(0.2)
+        assert {told() for _ in range(12)} == {answered}
