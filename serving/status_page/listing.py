@@ -76,7 +76,7 @@ def listing(known: Mapping[tuple[str, str], Champion], traffic: Traffic, wanted:
         page: From 1; beyond the last one it is the last.
     """
     words = wanted.casefold().split()
-    keys = sorted(key for key in known if _has(words, known[key].model))
+    keys = sorted(key for key in known if not words or _has(words, known[key].model))
     pages = max(1, -(-len(keys) // LINES))
     page = min(max(1, page), pages)
     lines = [_line(known[key], traffic) for key in keys[(page - 1) * LINES : page * LINES]]

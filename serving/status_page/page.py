@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping
@@ -73,7 +74,7 @@ class StatusPage:
         async def status_page(request: Request) -> HTMLResponse:
             query = request.query_params
             model = await self._chosen(query.get("use_case", ""), query.get("model", ""))
-            return HTMLResponse(self.render(query, model), headers=SAFE)
+            return HTMLResponse(await asyncio.to_thread(self.render, query, model), headers=SAFE)
 
     def route(self, predictions: Predictions) -> Route:
         """How `POST /` is answered: with the page, on which stands what came of the form."""
@@ -88,7 +89,7 @@ class StatusPage:
                 await run(trial, predictions, call)
             call.media_type = b"text/html; charset=utf-8"
             call.answer_headers = [(name.lower().encode(), value.encode()) for name, value in SAFE.items()]
-            return self.render(form, model, trial).encode()
+            return (await asyncio.to_thread(self.render, form, model, trial)).encode()
 
         return Route("/", answer, MAXIMUM_FORM_BYTES, _require_form)
 
@@ -100,7 +101,7 @@ class StatusPage:
         return _first(self._repository.models.values())
 
     def render(self, query: Mapping[str, str], model: ServedModel | None, trial: Trial | None = None) -> str:
-        """The page as HTML. Everything that comes from data is escaped.
+        """The page as HTML. Everything that comes from data is escaped. In a thread, for it takes some milliseconds.
 
         Args:
             query: What of the list is shown (`q`, `page`), and which model is asked for (`use_case`, `model`).
@@ -115,7 +116,7 @@ class StatusPage:
         asked = (query.get("use_case", ""), query.get("model", ""))
         if trial is None and model is not None:
             trial = Trial(model)
-        counts = self._traffic.counts.values()
+        counts = list(self._traffic.counts.values())  # at once: they are counted meanwhile
         requests, asked_cache = sum(each.requests for each in counts), sum(each.asked for each in counts)
         return self._template.render(
             state=readiness(self._repository),
