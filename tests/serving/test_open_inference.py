@@ -70,6 +70,14 @@ def predictions(result: triton.InferResult) -> list[dict[str, Any]]:
     ]
 
 
+def gaps(vectors: list[dict[str, Any]]) -> dict[str, int]:
+    """How many of the vectors have a missing value, and how many a carrier that no model was trained on."""
+    return {
+        "rows_with_missing": sum(None in vector.values() for vector in vectors),
+        "rows_with_unknown_levels": sum(vector["carrier"] == "ZZ" for vector in vectors),
+    }
+
+
 def refused(answer: Any, status: int) -> str:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
@@ -115,7 +123,7 @@ def test_a_stock_client_gets_h2os_own_predictions_to_the_last_bit(
     assert predictions(result) == trained.predictions(model)
     answer = result.get_response()
     assert (answer["id"], answer["model_name"], answer["model_version"]) == ("row 17", f"delays.{region}", "1")
-    assert answer["parameters"] == {"fallback": False}
+    assert answer["parameters"] == {"fallback": False, **gaps(vectors)}
     assert ("data" in result.get_output("probabilities")) is not binary
 
 
@@ -139,7 +147,7 @@ def test_a_region_without_a_model_is_answered_by_the_one_of_all_regions_and_says
 ) -> None:
     result = client.infer("open_inference.elsewhere", tensors(trained.vectors(), binary=True), parameters=MISSING)
     assert predictions(result) == trained.predictions("number")
-    assert result.get_response()["parameters"] == {"fallback": True}
+    assert result.get_response()["parameters"] == {"fallback": True, **gaps(trained.vectors())}
 
 
 def test_the_server_and_its_models_tell_what_they_are(client: triton.InferenceServerClient) -> None:
@@ -402,7 +410,7 @@ def test_a_path_with_a_prefix_is_answered_alike() -> None:
     app = Sidecar()
     app.door, app.short_ways = FrontDoor(), {}
     unread = Repository(source=None, refresh_seconds=1.0)  # type: ignore[arg-type]
-    app.open_inference = OpenInference(unread, scorer=None)  # type: ignore[arg-type]
+    app.open_inference = OpenInference(unread, scorer=None, seconds=1.0)  # type: ignore[arg-type]
     add_open_inference(app)
     client = TestClient(app, root_path="/predictions")
     for prefix in ("", "/predictions"):
