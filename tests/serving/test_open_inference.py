@@ -20,6 +20,7 @@ from serving.open_inference.routes import add_open_inference
 from serving.repository import Repository
 from tests.serving import sidecar_process
 from tests.serving.sidecar_process import ENTITY, SCHEMA, Trained, promote, registered
+from tests.serving.test_challengers import challenge, until
 
 pytestmark = pytest.mark.integration
 DATATYPES = {"integer": "INT64", "number": "FP64", "category": "BYTES", "boolean": "BOOL"}
@@ -148,6 +149,26 @@ def test_a_region_without_a_model_is_answered_by_the_one_of_all_regions_and_says
     result = client.infer("open_inference.elsewhere", tensors(trained.vectors(), binary=True), parameters=MISSING)
     assert predictions(result) == trained.predictions("number")
     assert result.get_response()["parameters"] == {"fallback": True, **gaps(trained.vectors())}
+
+
+def test_a_canary_is_asked_by_its_version(
+    served: sidecar_process.Sidecar, servers: Settings, trained: Trained, client: triton.InferenceServerClient
+) -> None:
+    names = {"1": "gbm", "2": "gbm_two"}
+    for version, name in names.items():
+        registered(servers, trained, "v2_canary", "r", name, f"run_{version}")
+    promote(servers, "v2_canary", "r", 1)
+    served.await_version("v2_canary", "r", 1)
+    assert not client.is_model_ready("v2_canary.r", "2")
+    challenge(servers, "v2_canary", 2, "canary", 0.2)
+    until(lambda: client.is_model_ready("v2_canary.r", "2"))
+    assert client.get_model_metadata("v2_canary.r")["versions"] == ["1", "2"]
+    inputs = tensors(trained.vectors(), binary=True)
+    for version, name in {**names, "": "gbm"}.items():
+        result = client.infer("v2_canary.r", inputs, model_version=version, parameters=MISSING)
+        assert predictions(result) == trained.predictions(name)
+    page = served.client.get("/?q=v2_canary").text
+    assert 'canary for 20\u202f%: <a href="/v1/models/v2_canary/r/report?version=2">2</a>, 1 request<' in page
 
 
 def test_the_server_and_its_models_tell_what_they_are(client: triton.InferenceServerClient) -> None:
