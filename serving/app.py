@@ -99,9 +99,9 @@ def create_app(settings: Settings, source: ChampionSource | None = None, worker:
                 PREDICT: Route(PREDICT, in_time(app.predictions.answer, limit)),
                 EXPLAIN: Route(EXPLAIN, in_time(answering.explanations.answer, limit)),
                 PREDICT_BATCH: batch_route(PREDICT_BATCH, answering.batches, settings.sidecar.batch_mib),
-                "/": page.route(app.predictions),
+                "/": page.route(in_time(app.predictions.answer, limit), in_time(answering.explanations.answer, limit)),
             }
-            app.open_inference = OpenInference(repository, answering.scorer)
+            app.open_inference = OpenInference(repository, answering.scorer, limit)
             yield
 
     app = _application(settings, keys, lifespan, [traffic])

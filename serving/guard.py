@@ -17,7 +17,7 @@ from serving.keys import Holder, Keyring, over
 from serving.rate_limit import Bucket, bucket
 from serving.refusals import KeyRefused, NotAllowed, TooManyRequests
 
-HEALTH = ("/health/live", "/health/ready")
+HEALTH = ("/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready")
 DOCUMENTS = ("/docs", "/openapi.json")
 METRICS = "/metrics"
 

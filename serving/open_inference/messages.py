@@ -66,7 +66,11 @@ class InferenceResponse(Message):
     model_name: str
     model_version: str
     id: str | None = None
-    parameters: dict[str, Any] = Field(..., description="`fallback`: the model of all regions together answered")
+    parameters: dict[str, Any] = Field(
+        ...,
+        description="`fallback`: the model of all regions together answered. `rows_with_missing`, "
+        "`rows_with_unknown_levels`: how many rows miss a feature, or have a level the model was not trained on",
+    )
     outputs: list[ResponseOutput]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
@@ -11,10 +12,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import from_json
 
 from mage_platform import __version__
-from mage_platform.errors import FeaturesInvalid, ModelNotFound, NotFound, PlatformError, SidecarUnavailable
+from mage_platform.errors import FeaturesInvalid, ModelNotFound, NotFound, SidecarUnavailable
 from serving.answers import readiness
 from serving.calls import JSON, Call
-from serving.encoding import Fault, VectorRefused
+from serving.encoding import Fault, VectorRefused, has_gaps
 from serving.front_door import Answer, Route
 from serving.jvm import Score
 from serving.models import ServedModel
@@ -31,7 +32,8 @@ from serving.open_inference.messages import (
 from serving.open_inference.names import model_name, named
 from serving.open_inference.outputs import described_outputs, outputs, wanted
 from serving.open_inference.tensors import DATATYPES, Columns, read_columns, write_outputs
-from serving.problems import RequestInvalid, as_invalid_request, problem_of
+from serving.patience import Patience
+from serving.problems import AnswerTooSlow, RequestInvalid, as_invalid_request, problem_of
 from serving.repository import Repository
 from serving.scorer import Scorer
 
@@ -63,11 +65,13 @@ class OpenInference:
     Args:
         repository: The served models.
         scorer: Runs them; rows ride together with those of the native API.
+        seconds: How long an answer may take to be made.
     """
 
-    def __init__(self, repository: Repository, scorer: Scorer) -> None:
+    def __init__(self, repository: Repository, scorer: Scorer, seconds: float) -> None:
         self._repository = repository
         self._scorer = scorer
+        self._patience = Patience(seconds)
 
     def route(self, method: str, path: str) -> Route:
         """How a request for an address under `/v2` is answered; there is one for every address.
@@ -94,9 +98,7 @@ class OpenInference:
         if len(rest) >= 2 and rest[0] == "versions":
             version, pattern, rest = rest[1], "/v2/models/{name}/versions/{version}", rest[2:]
 
-        def about(
-            answer: Callable[[bytes, Call, str, str | None], Coroutine[Any, Any, bytes]], ending: str = ""
-        ) -> Route:
+        def about(answer: AboutModel, ending: str = "") -> Route:
             return _route(pattern + ending, lambda body, call: answer(body, call, name, version))
 
         match (method, rest):
@@ -128,12 +130,12 @@ class OpenInference:
         lines = [
             IndexedModel(name=model_name(*key), version=str(champion.model.version), state="READY")
             for key, champion in sorted(self._repository.known.items(), key=lambda item: item[0])
-            if key not in self._repository.faults and _may_use(call, key[0])
+            if key not in self._repository.faults and call.sees(key[0])
         ]
         lines += [
             IndexedModel(name=model_name(*key), version=str(fault.version), state="UNAVAILABLE", reason=fault.reason)
             for key, fault in sorted(self._repository.faults.items())
-            if not ready_only and _may_use(call, key[0])
+            if not ready_only and call.sees(key[0])
         ]
         return json.dumps([line.model_dump() for line in lines]).encode()
 
@@ -143,7 +145,7 @@ class OpenInference:
         return _json(
             ModelMetadata(
                 name=model_name(call.use_case, call.region),
-                versions=[str(model.version.version)],
+                versions=[str(each.version.version) for each in _answering(model)],
                 platform="h2o_mojo",
                 inputs=[
                     TensorMetadata(name=feature, datatype=DATATYPES[column.type], shape=[-1])
@@ -159,21 +161,29 @@ class OpenInference:
         return _json(ModelReady(name=model_name(call.use_case, call.region), ready=True))
 
     async def _infer(self, body: bytes, call: Call, name: str, version: str | None) -> bytes:
-        model = self._model(call, name, version)
+        try:
+            with self._patience:
+                return await self._predict(body, call, self._model(call, name, version))
+        except TimeoutError:
+            text = f"no answer within {self._patience.seconds:g} seconds: try again in a moment, or with fewer rows"
+            raise AnswerTooSlow(text) from None
+
+    async def _predict(self, body: bytes, call: Call, model: ServedModel) -> bytes:
         request, after = _parse(body, call)
         requested = wanted(request, [output.name for output in described_outputs(model)])
         columns = read_columns(request, after, model.version.input_schema, model.version.region_feature)
         call.rows = columns.rows
         call.mark_parsed()
-        rows = await _encode(model, columns, call.region)
+        rows, gaps = await _encode(model, columns, call.region)
         call.mark_encoded()
         scores = await self._score(model, rows)
         call.mark_scored()
-        call.model, call.fallback = model, model.version.region != call.region
+        call.model, call.variant = model, model.variant
+        call.fallback = model.version.region != call.region
         answer: dict[str, Any] = {
             "model_name": model_name(call.use_case, call.region),
             "model_version": str(model.version.version),
-            "parameters": {"fallback": call.fallback},
+            "parameters": {"fallback": call.fallback, **gaps},
         }
         if request.id is not None:
             answer["id"] = request.id
@@ -196,10 +206,12 @@ class OpenInference:
         call.use_case, call.region = named(name)
         call.allow(call.use_case)
         model = self._repository.model(call.use_case, call.region)
-        served = str(model.version.version)
-        if version is not None and version != served:
-            raise ModelNotFound(f"version {version} of model {name!r} is not served; version {served} is")
-        return model
+        if version is None:
+            return model
+        served = {str(each.version.version): each for each in _answering(model)}
+        if version not in served:
+            raise ModelNotFound(f"version {version} of model {name!r} is not served; version {' or '.join(served)} is")
+        return served[version]
 
 
 def as_error(error: Exception) -> tuple[int, str, bytes]:
@@ -235,12 +247,10 @@ def _json(message: BaseModel) -> bytes:
     return message.model_dump_json().encode()
 
 
-def _may_use(call: Call, use_case: str) -> bool:
-    try:
-        call.allow(use_case)
-    except PlatformError:
-        return False
-    return True
+def _answering(model: ServedModel) -> list[ServedModel]:
+    """A champion, and the canary beside it."""
+    challenge = model.challenge
+    return [model] if challenge is None or not challenge.is_canary else [model, challenge.model]
 
 
 def _parse(body: bytes, call: Call) -> tuple[InferenceRequest, bytes]:
@@ -258,25 +268,31 @@ def _parse(body: bytes, call: Call) -> tuple[InferenceRequest, bytes]:
         raise as_invalid_request(error) from None
 
 
-async def _encode(model: ServedModel, columns: Columns, region: str) -> list[bytes]:
+async def _encode(model: ServedModel, columns: Columns, region: str) -> tuple[list[bytes], dict[str, int]]:
+    """The encoded rows, and how many of them have nothing that the model knows in some feature, by the reason."""
     rows: list[bytes] = []
     faults: list[Fault] = []
+    gaps: Counter[str] = Counter()
     for start in range(0, columns.rows, _ROWS_A_TURN):
         if start:
             await asyncio.sleep(0)
         for at, vector in enumerate(columns.vectors(start, start + _ROWS_A_TURN), start):
             try:
-                rows.append(model.row(vector, region))
+                rows.append(row := model.row(vector, region))
             except VectorRefused as error:
                 faults += [
                     Fault(f"inputs.{fault.field.removeprefix('features.')}[{at}]", fault.message, fault.value)
                     for fault in error.faults
                 ]
+                continue
+            if has_gaps(row):
+                found = model.encoder.gaps(model.completed(vector, region), row)._asdict()
+                gaps.update(f"rows_with_{kind}" for kind, names in found.items() if names)
         if len(faults) > MOST_FAULTS:
             break
     if faults:
         raise VectorRefused(faults)
-    return rows
+    return rows, dict(gaps)
 
 
 def example_request(model: ServedModel) -> dict[str, Any]:

@@ -22,13 +22,17 @@ from serving.open_inference.messages import (
 INFER = "/v2/models/{name}/infer"
 _TITLES = {
     400: "The request does not keep the protocol or the model's schema",
+    401: "A key is needed",
+    403: "The key is not for this",
     404: "No model answers for this name",
     408: "The body did not arrive in time",
     413: "The body is too large",
     415: "The body is compressed",
+    429: "Too many requests with this key",
     500: "The sidecar failed",
     503: "Not available at the moment",
 }
+_OF_KEYS = (401, 403, 429)
 _BODY = {
     "requestBody": {
         "required": True,
@@ -66,6 +70,8 @@ def add_open_inference(app: FastAPI) -> None:
         return _Anew(app)
 
     def add(path: str, answer: Any, summary: str, model: Any, *statuses: int, **more: Any) -> None:
+        if "/health/" not in path:
+            statuses += _OF_KEYS
         app.add_api_route(
             path,
             answer,
@@ -90,7 +96,7 @@ def add_open_inference(app: FastAPI) -> None:
             answer,
             f"Predictions of {which.lower()}",
             InferenceResponse,
-            *_TITLES,
+            *(status for status in _TITLES if status not in _OF_KEYS),
             methods=["POST"],
             openapi_extra=_BODY,
             responses={200: _BYTES},

@@ -30,6 +30,15 @@ def amount(value: float) -> str:
     return f"{value:,.{decimals}f}".replace("-", MINUS)
 
 
+def signed(value: float) -> str:
+    """An amount that is added or taken away.
+
+    >>> signed(0.31), signed(-12.0), signed(0.0)
+    ('+0.3100', '−12.00', '0.0000')
+    """
+    return f"+{amount(value)}" if value > 0 else amount(value)
+
+
 def percent(share: float) -> str:
     """A share.
 

@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from mage_platform.contracts import Champion, ModelVersion
+from mage_platform.contracts import Challenger, Champion, ModelVersion
 from mage_platform.contracts.metrics import METRIC_TITLES, METRICS, gain
 from mage_platform.registry import report_path
 from serving.status_page.formats import NONE, amount, percent
 from serving.status_page.formats import count as whole
-from serving.status_page.traffic import Count, Traffic
+from serving.status_page.traffic import Traffic
 
 LINES = 25
+Key = tuple[str, str]
+"""Use case and region."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,10 @@ class Line:
     milliseconds: str
     cached: str
     refused: int
+    challenger: Challenger | None
+    challenger_report: str
+    challenger_requests: int
+    """Those it answered."""
 
     @property
     def version(self) -> ModelVersion:
@@ -66,20 +72,23 @@ class Listing:
         )
 
 
-def listing(known: Mapping[tuple[str, str], Champion], traffic: Traffic, wanted: str, page: int) -> Listing:
+def listing(
+    known: Mapping[Key, Champion], challengers: Mapping[Key, Challenger], traffic: Traffic, wanted: str, page: int
+) -> Listing:
     """One page of the models whose use case, region or algorithm has what is wanted.
 
     Args:
         known: All champions, by use case and region.
+        challengers: Those beside them.
         traffic: What became of their requests.
         wanted: Words, all of which must occur; upper and lower case are the same.
         page: From 1; beyond the last one it is the last.
     """
     words = wanted.casefold().split()
-    keys = sorted(key for key in known if _has(words, known[key].model))
+    keys = sorted(key for key in known if not words or _has(words, known[key].model))
     pages = max(1, -(-len(keys) // LINES))
     page = min(max(1, page), pages)
-    lines = [_line(known[key], traffic) for key in keys[(page - 1) * LINES : page * LINES]]
+    lines = [_line(known[key], challengers.get(key), traffic) for key in keys[(page - 1) * LINES : page * LINES]]
     return Listing(lines, len(keys), page, pages, wanted)
 
 
@@ -88,15 +97,15 @@ def _has(words: list[str], version: ModelVersion) -> bool:
     return all(word in text for word in words)
 
 
-def _line(champion: Champion, traffic: Traffic) -> Line:
+def _line(champion: Champion, challenger: Challenger | None, traffic: Traffic) -> Line:
     version = champion.model
     metric = METRICS[version.metrics.kind][0]
     ours, theirs = getattr(version.metrics, metric), getattr(version.naive_metrics, metric)
     better_by = gain(metric, ours, theirs)
-    count = traffic.counts.get((version.use_case, version.region, version.version), Count())
+    count = traffic.of(version)
     return Line(
         champion=champion,
-        report=report_path(version.use_case, version.region, version.version),
+        report=_report(version),
         metric=METRIC_TITLES[metric],
         value=amount(ours),
         naive=amount(theirs),
@@ -106,4 +115,11 @@ def _line(champion: Champion, traffic: Traffic) -> Line:
         milliseconds=f"{1000 * count.seconds / count.requests:.2f}" if count.requests else NONE,
         cached=percent(count.cached / count.asked) if count.asked else NONE,
         refused=count.refused,
+        challenger=challenger,
+        challenger_report=_report(challenger.model) if challenger else "",
+        challenger_requests=traffic.of(challenger.model).requests if challenger else 0,
     )
+
+
+def _report(version: ModelVersion) -> str:
+    return report_path(version.use_case, version.region, version.version)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,9 +20,8 @@ from mage_platform.contracts import POOLED
 from mage_platform.errors import Unavailable
 from serving.answers import readiness
 from serving.calls import Call
-from serving.front_door import Route, not_accepted
+from serving.front_door import Answer, Route, not_accepted
 from serving.models import ServedModel
-from serving.prediction import Predictions
 from serving.repository import Repository
 from serving.status_page import formats
 from serving.status_page.listing import listing
@@ -30,16 +30,16 @@ from serving.status_page.trial import Trial, read_form, run
 
 FORM = b"application/x-www-form-urlencoded"
 MAXIMUM_FORM_BYTES = 256 << 10
+Sees = Callable[[str], bool]
 _TEMPLATES = Path(__file__).with_name("templates")
 _STYLE = (_TEMPLATES / "page.css").read_text(encoding="utf-8")
 _STYLE_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 SAFE = {
     "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; img-src data:; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
 }
+"""Beside those of the door."""
 
 
 class StatusPage:
@@ -62,7 +62,13 @@ class StatusPage:
             lstrip_blocks=True,
             auto_reload=False,
         )
-        environment.filters |= {"count": formats.count, "percent": formats.percent, "moment": formats.moment}
+        environment.filters |= {
+            "count": formats.count,
+            "percent": formats.percent,
+            "signed": formats.signed,
+            "amount": formats.amount,
+            "moment": formats.moment,
+        }
         environment.globals |= {"POOLED": POOLED, "style": Markup(_STYLE), "platform_version": __version__}
         self._template = environment.get_template("page.html")
 
@@ -71,12 +77,17 @@ class StatusPage:
 
         @app.get("/", include_in_schema=False)
         async def status_page(request: Request) -> HTMLResponse:
-            query = request.query_params
-            model = await self._chosen(query.get("use_case", ""), query.get("model", ""))
-            return HTMLResponse(self.render(query, model), headers=SAFE)
+            query, sees = request.query_params, request.state.call.sees
+            model = await self._chosen(query.get("use_case", ""), query.get("model", ""), sees)
+            return HTMLResponse(await asyncio.to_thread(self.render, query, sees, model), headers=SAFE)
 
-    def route(self, predictions: Predictions) -> Route:
-        """How `POST /` is answered: with the page, on which stands what came of the form."""
+    def route(self, predict: Answer, explain: Answer) -> Route:
+        """How `POST /` is answered: with the page, on which stands what came of the form.
+
+        Args:
+            predict: Answers predictions.
+            explain: Answers explanations.
+        """
 
         async def answer(body: bytes, call: Call) -> bytes:
             form = read_form(body)
@@ -85,40 +96,46 @@ class StatusPage:
             model = await self._repository.in_memory(*key) if key in self._repository.known else None
             trial = None if model is None else Trial(model, form)
             if trial is not None:
-                await run(trial, predictions, call)
+                await run(trial, predict, explain, call)
             call.media_type = b"text/html; charset=utf-8"
             call.answer_headers = [(name.lower().encode(), value.encode()) for name, value in SAFE.items()]
-            return self.render(form, model, trial).encode()
+            return (await asyncio.to_thread(self.render, form, call.sees, model, trial)).encode()
 
         return Route("/", answer, MAXIMUM_FORM_BYTES, _require_form)
 
-    async def _chosen(self, use_case: str, region: str) -> ServedModel | None:
+    async def _chosen(self, use_case: str, region: str, sees: Sees) -> ServedModel | None:
         """The model to try: the one that is asked for, else one that is in memory; None where that cannot be had."""
-        if (use_case, region) in self._repository.known:
+        if sees(use_case) and (use_case, region) in self._repository.known:
             with suppress(Unavailable):  # what is wrong with it stands above the list
                 return await self._repository.in_memory(use_case, region)
-        return _first(self._repository.models.values())
+        return _first(model for key, model in self._repository.models.items() if sees(key[0]))
 
-    def render(self, query: Mapping[str, str], model: ServedModel | None, trial: Trial | None = None) -> str:
-        """The page as HTML. Everything that comes from data is escaped.
+    def render(
+        self, query: Mapping[str, str], sees: Sees, model: ServedModel | None, trial: Trial | None = None
+    ) -> str:
+        """The page as HTML. Everything that comes from data is escaped. In a thread, for it takes some milliseconds.
 
         Args:
             query: What of the list is shown (`q`, `page`), and which model is asked for (`use_case`, `model`).
+            sees: Whether the caller is told of a use case.
             model: Which may be tried.
             trial: A prediction that was tried with it.
         """
         now = datetime.now(UTC)
         page = query.get("page", "")
         number = int(page) if page.isdecimal() and len(page) < 9 else 1
-        known = self._repository.known
-        lines = listing(known, self._traffic, query.get("q", "")[:100].strip(), number)
+        known = {key: champion for key, champion in self._repository.known.items() if sees(key[0])}
+        challengers = self._repository.challengers
+        lines = listing(known, challengers, self._traffic, query.get("q", "")[:100].strip(), number)
         asked = (query.get("use_case", ""), query.get("model", ""))
         if trial is None and model is not None:
             trial = Trial(model)
-        counts = self._traffic.counts.values()
+        # At once: they are counted meanwhile.
+        counts = [count for key, count in list(self._traffic.counts.items()) if sees(key[0])]
         requests, asked_cache = sum(each.requests for each in counts), sum(each.asked for each in counts)
         return self._template.render(
-            state=readiness(self._repository),
+            state=(state := readiness(self._repository)),
+            not_loaded=[fault for fault in state.not_loaded if sees(fault.use_case)],
             list=lines,
             trial=trial,
             unknown=asked if any(asked) and asked not in known else None,

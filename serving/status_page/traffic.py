@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from mage_platform.contracts import ModelVersion
 from serving.calls import Call
 
 Key = tuple[str, str, int]
@@ -51,6 +52,10 @@ class Traffic:
         if call.cached is not None:
             count.asked += 1
             count.cached += call.cached
+
+    def of(self, version: ModelVersion) -> Count:
+        """What became of the requests of a version."""
+        return self.counts.get((version.use_case, version.region, version.version)) or Count()
 
     def _new(self, key: Key) -> Count:
         if len(self.counts) >= MOST_VERSIONS:  # those of long ago give way

@@ -13,14 +13,17 @@ from pydantic_core import from_json
 
 from mage_platform.contracts import POOLED, FeatureColumn, entity_id_of
 from serving.calls import Call
+from serving.front_door import Answer
 from serving.models import ServedModel
-from serving.prediction import Predictions
+from serving.on_demand import ModelNotInMemory
 from serving.problems import BodyMalformed, problem_of
-from serving.status_page.formats import count, limit, percent
+from serving.status_page.formats import NONE, count, limit, percent
 
 MOST_LEVELS = 200
 """Of a category that are offered; more would be the greater part of the page."""
 MOST_FIELDS = 5_000
+MOST_PARTS = 12
+"""Contributions shown one by one."""
 _LONGEST_NUMBER = 400
 _whole = re.compile(r"[+-]?[0-9]+").fullmatch
 _decimal = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?").fullmatch
@@ -42,6 +45,15 @@ class Field:
     """Of a category, those that are offered."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """What a feature contributed to a score."""
+
+    name: str
+    value: str
+    contribution: float
+
+
 @dataclass
 class Trial:
     """What the form holds, and what came of it.
@@ -60,6 +72,9 @@ class Trial:
     request: str = ""
     """The request that was made of it, as JSON."""
     answer: dict[str, Any] | None = None
+    explanation: dict[str, Any] | None = None
+    not_explained: str = ""
+    """Why there is no explanation, where that was asked for."""
 
     @property
     def by_entity(self) -> bool:
@@ -107,6 +122,19 @@ class Trial:
         ordered = sorted(probabilities.items(), key=lambda item: -item[1])
         return [(name, share, percent(share)) for name, share in ordered]
 
+    def parts(self) -> list[Part]:
+        """What the features contributed, the greatest first; beyond the first ones, all others together."""
+        contributions = (self.explanation or {}).get("contributions", [])
+        first, others = contributions[:MOST_PARTS], contributions[MOST_PARTS:]
+        parts = [Part(each["feature"], _told(each["value"]), each["contribution"]) for each in first]
+        if others:
+            parts.append(Part(f"{count(len(others))} others", "", sum(each["contribution"] for each in others)))
+        return parts
+
+    def reach(self) -> float:
+        """The greatest contribution, of either sign."""
+        return max((abs(part.contribution) for part in self.parts()), default=0.0)
+
 
 def read_form(body: bytes) -> dict[str, str]:
     """The fields of a form as a browser sends them.
@@ -120,8 +148,8 @@ def read_form(body: bytes) -> dict[str, str]:
         raise BodyMalformed(f"the form cannot be read: {error}") from None
 
 
-async def run(trial: Trial, predictions: Predictions, call: Call) -> None:
-    """Predict what the form asks for, by the way of every other request, and note what came of it."""
+async def run(trial: Trial, predict: Answer, explain: Answer, call: Call) -> None:
+    """Predict and explain what the form asks for, by the way of every other request, and note what came of it."""
     version = trial.model.version
     request: dict[str, Any] = {"use_case": version.use_case, "region": trial.region}
     if trial.by_entity:
@@ -137,10 +165,19 @@ async def run(trial: Trial, predictions: Predictions, call: Call) -> None:
             if (text := trial.texts.get(_PREFIX + name)) is not None
         }
     trial.request = json.dumps(request, indent=2, ensure_ascii=False)
+    body = trial.request.encode()
     try:
-        trial.answer = from_json(await predictions.answer(trial.request.encode(), call))
+        trial.answer = from_json(await predict(body, call))
+    except ModelNotInMemory:  # the door waits for it, and asks again
+        raise
     except Exception as error:  # the edge: as everywhere, every error is answered with what is known of it
-        _note(trial, from_json(problem_of(error)[2]))
+        return _note(trial, from_json(problem_of(error)[2]))
+    aside = Call(call.route, call.headers)
+    aside.caller = call.caller
+    try:
+        trial.explanation = from_json(await explain(body, aside))
+    except Exception as error:  # the edge: the prediction stands without it
+        trial.not_explained = from_json(problem_of(error)[2])["detail"]
 
 
 def _note(trial: Trial, problem: Mapping[str, Any]) -> None:
@@ -157,6 +194,10 @@ def _note(trial: Trial, problem: Mapping[str, Any]) -> None:
 
 def _example_entity(model: ServedModel) -> Any:
     return entity_id_of(model.version.use_case, ["example"])
+
+
+def _told(value: Any) -> str:
+    return NONE if value is None else _as_text(value)
 
 
 def _value(text: str, column: FeatureColumn) -> Any:

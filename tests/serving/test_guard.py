@@ -358,3 +358,25 @@ def test_keys_that_share_a_name_or_a_digest_are_refused() -> None:
     for other in ({"name": "y"}, {"sha256": "1" * 64}):
         with pytest.raises(ValueError, match="stands there twice"):
             ApiKeys.model_validate({"keys": [one, one | other]})
+
+
+@pytest.mark.integration
+def test_the_page_and_the_open_inference_protocol_keep_to_the_use_cases_of_a_key(guarded: Guarded) -> None:
+    key = guarded.create("looks_at_a", "guard_a")
+    page = guarded.get("/", key)
+    assert page.status_code == 200
+    assert "guard_a" in page.text
+    assert "guard_b" not in page.text
+    client, form = guarded.sidecar.client, {"use_case": "guard_b", "model": "r", "by": "features"}
+    assert problem(client.post("/", data=form, headers=bearer(key))) == (403, "not-allowed")
+    index = client.post("/v2/repository/index", headers=bearer(key)).json()
+    assert [each["name"] for each in index] == ["guard_a.r"]
+    for answer, status in (
+        (guarded.get("/v2/models/guard_b.r", key), 403),
+        (guarded.get("/v2/models/guard_a.r"), 401),
+    ):
+        assert answer.status_code == status
+        assert set(answer.json()) == {"error"}
+    assert guarded.get("/v2/models/guard_a.r", key).status_code == 200
+    assert guarded.get("/v2/health/ready").json() == {"ready": True}
+    assert problem(guarded.get("/")) == (401, "key-refused")

@@ -20,6 +20,7 @@ from serving.open_inference.routes import add_open_inference
 from serving.repository import Repository
 from tests.serving import sidecar_process
 from tests.serving.sidecar_process import ENTITY, SCHEMA, Trained, promote, registered
+from tests.serving.test_challengers import challenge, until
 
 pytestmark = pytest.mark.integration
 DATATYPES = {"integer": "INT64", "number": "FP64", "category": "BYTES", "boolean": "BOOL"}
@@ -70,6 +71,14 @@ def predictions(result: triton.InferResult) -> list[dict[str, Any]]:
     ]
 
 
+def gaps(vectors: list[dict[str, Any]]) -> dict[str, int]:
+    """How many of the vectors have a missing value, and how many a carrier that no model was trained on."""
+    return {
+        "rows_with_missing": sum(None in vector.values() for vector in vectors),
+        "rows_with_unknown_levels": sum(vector["carrier"] == "ZZ" for vector in vectors),
+    }
+
+
 def refused(answer: Any, status: int) -> str:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/json"
@@ -115,7 +124,7 @@ def test_a_stock_client_gets_h2os_own_predictions_to_the_last_bit(
     assert predictions(result) == trained.predictions(model)
     answer = result.get_response()
     assert (answer["id"], answer["model_name"], answer["model_version"]) == ("row 17", f"delays.{region}", "1")
-    assert answer["parameters"] == {"fallback": False}
+    assert answer["parameters"] == {"fallback": False, **gaps(vectors)}
     assert ("data" in result.get_output("probabilities")) is not binary
 
 
@@ -139,7 +148,27 @@ def test_a_region_without_a_model_is_answered_by_the_one_of_all_regions_and_says
 ) -> None:
     result = client.infer("open_inference.elsewhere", tensors(trained.vectors(), binary=True), parameters=MISSING)
     assert predictions(result) == trained.predictions("number")
-    assert result.get_response()["parameters"] == {"fallback": True}
+    assert result.get_response()["parameters"] == {"fallback": True, **gaps(trained.vectors())}
+
+
+def test_a_canary_is_asked_by_its_version(
+    served: sidecar_process.Sidecar, servers: Settings, trained: Trained, client: triton.InferenceServerClient
+) -> None:
+    names = {"1": "gbm", "2": "gbm_two"}
+    for version, name in names.items():
+        registered(servers, trained, "v2_canary", "r", name, f"run_{version}")
+    promote(servers, "v2_canary", "r", 1)
+    served.await_version("v2_canary", "r", 1)
+    assert not client.is_model_ready("v2_canary.r", "2")
+    challenge(servers, "v2_canary", 2, "canary", 0.2)
+    until(lambda: client.is_model_ready("v2_canary.r", "2"))
+    assert client.get_model_metadata("v2_canary.r")["versions"] == ["1", "2"]
+    inputs = tensors(trained.vectors(), binary=True)
+    for version, name in {**names, "": "gbm"}.items():
+        result = client.infer("v2_canary.r", inputs, model_version=version, parameters=MISSING)
+        assert predictions(result) == trained.predictions(name)
+    page = served.client.get("/?q=v2_canary").text
+    assert 'canary for 20\u202f%: <a href="/v1/models/v2_canary/r/report?version=2">2</a>, 1 request<' in page
 
 
 def test_the_server_and_its_models_tell_what_they_are(client: triton.InferenceServerClient) -> None:
@@ -402,7 +431,7 @@ def test_a_path_with_a_prefix_is_answered_alike() -> None:
     app = Sidecar()
     app.door, app.short_ways = FrontDoor(), {}
     unread = Repository(source=None, refresh_seconds=1.0)  # type: ignore[arg-type]
-    app.open_inference = OpenInference(unread, scorer=None)  # type: ignore[arg-type]
+    app.open_inference = OpenInference(unread, scorer=None, seconds=1.0)  # type: ignore[arg-type]
     add_open_inference(app)
     client = TestClient(app, root_path="/predictions")
     for prefix in ("", "/predictions"):

@@ -128,6 +128,29 @@ def test_a_prediction_tried_by_features_is_h2os_own(
 
 @needs_chromium
 @integration
+def test_what_each_feature_contributed_is_what_h2o_says(page: Browser, served: Sidecar, trained: Trained) -> None:
+    vector, expected = trained.vectors()[7], trained.contributions("gbm")[7]
+    page.open(served.settings.sidecar.url + to_try("plain"))
+    fill_in(page, vector)
+    page.click("form[method=post] button")
+    rows = "[...document.querySelectorAll('.parts tr:not(.ends)')]"
+    told = page.look(f"{rows}.map(e => [e.querySelector('th').firstChild.data, e.lastElementChild.innerText])")
+    found = {name.strip(): float(text.replace("\N{MINUS SIGN}", "-")) for name, text in told}
+    assert found == pytest.approx({name: expected.get(name, 0.0) for name in vector}, abs=1e-3, rel=1e-3)
+    assert list(found) == sorted(found, key=lambda name: -abs(found[name]))
+
+
+@needs_chromium
+@integration
+def test_a_model_that_cannot_be_explained_says_so(page: Browser, served: Sidecar) -> None:
+    page.open(served.settings.sidecar.url + to_try(REGION))
+    page.click("form[method=post] button")
+    assert page.text(".prediction") in ("early", "on time", "late")
+    assert "Not told: " in page.text(".result")
+
+
+@needs_chromium
+@integration
 def test_faults_are_named_beside_their_fields(page: Browser, served: Sidecar) -> None:
     page.open(served.settings.sidecar.url + to_try("plain"))
     fill_in(page, {"month": 13, "distance": "far", "gate": "", "temperature": ""})
@@ -264,10 +287,10 @@ def version_of(region: str) -> ModelVersion:
 
 def test_a_thousand_models_come_in_pages_and_are_searched() -> None:
     served, traffic = models(1_000), Traffic()
-    first, last = listing(served, traffic, "", 1), listing(served, traffic, "", 99)
+    first, last = listing(served, {}, traffic, "", 1), listing(served, {}, traffic, "", 99)
     assert (first.found, first.pages, len(first.lines)) == (1_000, 1_000 // LINES, LINES)
     assert (last.page, last.lines[-1].version.region) == (1_000 // LINES, "airport 0999")
-    found = listing(served, traffic, "GBM t 099", 1)
+    found = listing(served, {}, traffic, "GBM t 099", 1)
     assert [line.version.region for line in found.lines] == [
         "airport 0099",
         *(f"airport 099{digit}" for digit in range(10)),
