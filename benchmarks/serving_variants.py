@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -65,12 +65,12 @@ class FolderSource:
         """Never changes."""
         return 1
 
-    def forget_others(self, wanted: Iterable[ModelVersion]) -> None:
-        """Keeps its own."""
-
     def files(self, champion: Champion) -> tuple[Path, Path]:
         """The two files."""
         return self.mojo, self.genmodel
+
+    def forget_others(self, models: Sequence[ModelVersion]) -> None:
+        """Keeps no others."""
 
     def champions(self) -> list[Champion]:
         """The one."""
