@@ -179,7 +179,8 @@ def in_turns(
 
 
 def said(line: Line) -> Line:
-    """Print a line at once."""
+    """Print a line at once, with the load of the machine."""
+    line["load"] = os.getloadavg()[0]
     rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}
     print(json.dumps(rounded, ensure_ascii=False), flush=True)
     return line
@@ -322,13 +323,14 @@ def main() -> None:
             lines += bench_closed(variants, asked)
         if "open" in asked.only:
             lines += bench_open(variants, asked)
-        memory = {"resident_mebibytes_at_start": at_start, "after_single": resident_mebibytes(server.pid)}
+        memory = {"at start": at_start, "after single predictions": resident_mebibytes(server.pid)}
         if "batch" in asked.only:
             lines += bench_batch(server, kept, asked)
-            memory["after_batches"] = resident_mebibytes(server.pid)
-        said({"part": "memory", **memory, "load": os.getloadavg()[0]})
+            memory["after batches"] = resident_mebibytes(server.pid)
+        said({"part": "memory", **memory})
     for part in asked.only:
         report(lines, part)
+    print(f"\nresident memory of the server, MiB: {', '.join(f'{name} {size:.0f}' for name, size in memory.items())}")
 
 
 def example(server: Server) -> requests.Vector:
