@@ -6,7 +6,7 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ from benchmarks.serving_requests import ENTITY, REGION, USE_CASE
 from mage_platform.contracts import (
     BinaryMetrics,
     Champion,
+    Deployment,
     InputSchema,
     Lineage,
     ModelVersion,
@@ -29,6 +30,7 @@ from mage_platform.contracts import (
     PredictResponse,
     TrainingWindow,
 )
+from mage_platform.errors import NotFound
 from mage_platform.logs import configure_logging
 from mage_platform.registry import sha256_of
 from mage_platform.settings import load_settings
@@ -65,12 +67,30 @@ class FolderSource:
         """Never changes."""
         return 1
 
-    def files(self, champion: Champion) -> tuple[Path, Path]:
+    def forget_others(self, wanted: Iterable[ModelVersion]) -> None:
+        """Keeps its own."""
+
+    def files(self, model: ModelVersion) -> tuple[Path, Path]:
         """The two files."""
         return self.mojo, self.genmodel
 
-    def forget_others(self, models: Sequence[ModelVersion]) -> None:
-        """Keeps no others."""
+    def kept_files(self, model: ModelVersion) -> tuple[Path, Path]:
+        """The same."""
+        return self.mojo, self.genmodel
+
+    def explainer(self, model: ModelVersion) -> tuple[Path, Path]:
+        """There is none."""
+        raise NotFound("nothing is kept beside this model")
+
+    def keep(self, seen_at: datetime, deployments: Sequence[Deployment]) -> None:
+        """Nothing needs to be kept."""
+
+    def last_seen(self) -> None:
+        """Nothing was."""
+
+    def deployments(self, known: object = ()) -> list[Deployment]:
+        """The one, without a challenger."""
+        return [Deployment(champion=each) for each in self.champions()]
 
     def champions(self) -> list[Champion]:
         """The one."""

@@ -3,11 +3,35 @@
 Producer and consumer import the same classes from here; nobody declares them again.
 """
 
+from mage_platform.contracts.batch import (
+    BatchHead,
+    PredictBatchRequest,
+    PredictBatchResponse,
+    PredictColumnsResponse,
+    PredictRow,
+)
 from mage_platform.contracts.evaluation import Evaluation, PromotionDecision
 from mage_platform.contracts.features import FeatureColumn, FeatureVector, InputSchema, entity_id_of
 from mage_platform.contracts.metrics import BinaryMetrics, MulticlassMetrics, RegressionMetrics, TargetKind
-from mage_platform.contracts.models import AliasMove, Champion, ModelReference, ModelVersion, NewVersion
-from mage_platform.contracts.prediction import PredictRequest, PredictResponse
+from mage_platform.contracts.models import (
+    AliasMove,
+    Challenger,
+    ChallengerChange,
+    ChallengerMode,
+    Champion,
+    Deployment,
+    ModelReference,
+    ModelVersion,
+    NewVersion,
+)
+from mage_platform.contracts.prediction import (
+    Contribution,
+    ExplainedBy,
+    ExplainResponse,
+    PredictRequest,
+    PredictResponse,
+    VectorUsed,
+)
 from mage_platform.contracts.strict import POOLED
 from mage_platform.contracts.training import (
     BatchOutcome,
@@ -26,12 +50,20 @@ from mage_platform.contracts.validation import BrokenExpectation, QuarantinedRow
 __all__ = [
     "POOLED",
     "AliasMove",
+    "BatchHead",
     "BatchOutcome",
     "BinaryMetrics",
     "BrokenExpectation",
     "Candidate",
+    "Challenger",
+    "ChallengerChange",
+    "ChallengerMode",
     "Champion",
+    "Contribution",
+    "Deployment",
     "Evaluation",
+    "ExplainResponse",
+    "ExplainedBy",
     "FailedCandidate",
     "FeatureColumn",
     "FeatureVector",
@@ -43,8 +75,12 @@ __all__ = [
     "ModelVersion",
     "MulticlassMetrics",
     "NewVersion",
+    "PredictBatchRequest",
+    "PredictBatchResponse",
+    "PredictColumnsResponse",
     "PredictRequest",
     "PredictResponse",
+    "PredictRow",
     "PromotionDecision",
     "QuarantinedRow",
     "RegionBatch",
@@ -54,5 +90,6 @@ __all__ = [
     "TrainingWindow",
     "UseCase",
     "ValidationReport",
+    "VectorUsed",
     "entity_id_of",
 ]

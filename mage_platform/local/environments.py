@@ -83,7 +83,8 @@ class Environment:
 
 
 def environments_for(command: str, project: Path = PROJECT) -> list[Environment]:
-    """What a command needs: `test` adds tools, `bench-feast` and `bench-peers` a place for what they measure."""
+    """What a command needs: `test` adds the tools for tests and checks, among them Schemathesis in an environment of
+    its own; `bench-feast` and `bench-peers` a place for what they measure."""
     platform, tools = project / "requirements.txt", project / "requirements-dev.txt"
     main_environment = (
         Environment(project / ".venv", (platform, tools))
@@ -98,6 +99,12 @@ def environments_for(command: str, project: Path = PROJECT) -> list[Environment]
             (project / "benchmarks" / f"{whose}-requirements.txt",),
         )
         return [main_environment, others] if whose == "feast" else [main_environment, serving, others]
+    if command == "test":
+        schemathesis = Environment(
+            place_of_state.chosen(project) / "schemathesis-environment",
+            (project / "tests" / "serving" / "schemathesis-requirements.txt",),
+        )
+        return [main_environment, serving, schemathesis]
     return [main_environment, serving]
 
 

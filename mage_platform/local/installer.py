@@ -110,6 +110,7 @@ class Installer:
             ("requirements.in", "requirements.txt"),
             ("requirements-dev.in", "requirements-dev.txt"),
             ("serving/requirements.in", "serving/requirements.txt"),
+            ("tests/serving/schemathesis-requirements.in", "tests/serving/schemathesis-requirements.txt"),
             ("benchmarks/feast-requirements.in", "benchmarks/feast-requirements.txt"),
             ("benchmarks/peers-requirements.in", "benchmarks/peers-requirements.txt"),
         ):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow as pa
 import structlog
 
 from mage_platform.contracts import (
@@ -13,20 +12,18 @@ from mage_platform.contracts import (
     Champion,
     ModelVersion,
     PromotionDecision,
-    RegionPlan,
     UseCase,
 )
 from mage_platform.database import connect
 from mage_platform.errors import ArtifactCorrupt, PlatformError, SignatureInvalid
-from mage_platform.features.vectors import LABEL
 from mage_platform.registry import champion as champion_of
-from mage_platform.registry import fetch_model, lock_region, move_alias, record_decision, verification_keys
+from mage_platform.registry import lock_region, move_alias, record_decision
 from mage_platform.settings import Settings
 from mage_platform.training.evaluation import evaluate
-from mage_platform.training.h2o_server import Branch, h2o_server
 from mage_platform.training.held_out import CANDIDATE, HeldOut
 from mage_platform.training.metrics import Floats
 from mage_platform.training.promotion_rule import judge
+from mage_platform.training.registered_scores import registered_scores
 from mage_platform.training.registration import Registration
 from mage_platform.training.report.writing import write_reports
 
@@ -56,7 +53,7 @@ def promote(
         ArtifactCorrupt: The same for its bytes.
     """
     rows = {region: HeldOut.read(Path(path)) for region, path in registration.held_out.items()}
-    others = _Others(settings, use_case, rows.get(POOLED))
+    others = _Others(settings, rows.get(POOLED))
     decisions: list[PromotionDecision] = []
     refusals: list[PlatformError] = []
     for version in registration.versions:
@@ -148,9 +145,8 @@ def _decide(
 class _Others:
     """What present champions and the pooled model say of held-out rows, scored by H2O on those very rows."""
 
-    def __init__(self, settings: Settings, use_case: UseCase, pooled: HeldOut | None) -> None:
+    def __init__(self, settings: Settings, pooled: HeldOut | None) -> None:
         self._settings = settings
-        self._use_case = use_case
         self._pooled_rows = pooled
 
     def champion(self, present: Champion, rows: HeldOut) -> Floats:
@@ -170,39 +166,4 @@ class _Others:
         return self._score(champion.model, rows) if champion else None
 
     def _score(self, model: ModelVersion, rows: HeldOut) -> Floats:
-        with connect(self._settings) as connection:
-            folder = self._settings.state_folder / "artifacts"
-            mojo, _ = fetch_model(connection, model, folder, verification_keys(self._settings))
-        plan = RegionPlan(
-            use_case=model.use_case,
-            region=model.region,
-            run=f"{model.run}_promotion",
-            window=model.window,
-            seed=model.seed,
-            maximum_models=1,
-            maximum_runtime_seconds=self._use_case.training.maximum_runtime_seconds,
-            labelled_rows=len(rows),
-        )
-        with h2o_server(self._settings):
-            branch = Branch(plan, model.input_schema)
-            try:
-                frame = branch.upload("test", _as_model_wants(rows.table, model), rows.kind)
-                return branch.predictions(branch.upload_mojo(mojo), frame)
-            finally:
-                branch.remove()
-
-
-def _as_model_wants(table: pa.Table, model: ModelVersion) -> pa.Table:
-    """The model's own features; one that is no longer made is missing in every row."""
-    region = model.region_feature
-    columns = {
-        name: table["_region"] if name == region and name not in table.column_names else _column(table, name, each.type)
-        for name, each in model.input_schema.columns.items()
-    }
-    return pa.table({LABEL: table[LABEL], **columns})
-
-
-def _column(table: pa.Table, name: str, kind: str) -> pa.ChunkedArray | pa.Array:
-    if name in table.column_names:
-        return table[name]
-    return pa.nulls(len(table), pa.float64() if kind in ("integer", "number") else pa.string())
+        return registered_scores(self._settings, model, rows, run=f"{model.run}_promotion")

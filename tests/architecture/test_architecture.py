@@ -115,6 +115,7 @@ def test_every_requirement_is_pinned_with_hashes() -> None:
         "requirements-dev.txt",
         "requirements-bootstrap.txt",
         "serving/requirements.txt",
+        "tests/serving/schemathesis-requirements.txt",
         "benchmarks/feast-requirements.txt",
         "benchmarks/peers-requirements.txt",
     ):

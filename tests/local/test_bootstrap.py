@@ -87,13 +87,21 @@ def test_the_tools_for_tests_are_added_for_tests_and_kept_afterwards(checkout: P
     assert bring_up_to_date(environments_for("run", checkout)[0]) == ["install requirements.txt requirements-dev.txt"]
 
 
+def test_schemathesis_gets_an_environment_of_its_own_among_the_local_data(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PLATFORM_STATE_FOLDER", raising=False)
+    schemathesis = environments_for("test", checkout)[-1]
+    assert schemathesis.folder == checkout / ".platform" / "schemathesis-environment"
+    assert schemathesis.locks == (checkout / "tests" / "serving" / "schemathesis-requirements.txt",)
+
+
 @pytest.mark.parametrize("whose", ["feast", "peers"])
 def test_what_is_measured_beside_ours_gets_an_environment_of_its_own_among_the_local_data(
     checkout: Path, monkeypatch: pytest.MonkeyPatch, whose: str
 ) -> None:
     monkeypatch.delenv("PLATFORM_STATE_FOLDER", raising=False)
-    for command in ("run", "test"):
-        assert [each.folder.name for each in environments_for(command, checkout)] == [".venv", ".venv-serving"]
+    assert [each.folder.name for each in environments_for("run", checkout)] == [".venv", ".venv-serving"]
     others = environments_for(f"bench-{whose}", checkout)[-1]
     assert others.folder == checkout / ".platform" / f"{whose}-environment"
     assert others.locks == (checkout / "benchmarks" / f"{whose}-requirements.txt",)

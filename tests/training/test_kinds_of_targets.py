@@ -12,7 +12,7 @@ from mage_platform.contracts import POOLED, FailedCandidate, GoodCandidate, Prom
 from mage_platform.database import connect
 from mage_platform.features.vectors import build_vectors
 from mage_platform.ingestion import store_vectors
-from mage_platform.registry import champions, last_decision, model_versions
+from mage_platform.registry import champions, last_decision, model_version, model_versions
 from mage_platform.settings import Settings
 from mage_platform.sources import load_rows
 from mage_platform.training.held_out import CANDIDATE, HeldOut
@@ -20,6 +20,7 @@ from mage_platform.training.plan import plan_regions
 from mage_platform.training.promotion import promote
 from mage_platform.training.regions import train_region
 from mage_platform.training.registration import Registration, register_candidates
+from mage_platform.training.reproduction import reproduce
 from mage_platform.use_cases import load_use_case
 from tests.training import small_tables
 
@@ -31,8 +32,8 @@ CITIES = {"Bern": 500, "Chur": 500}
 class Trained:
     """One use case, trained once."""
 
-    def __init__(self, settings: Settings, kind: TargetKind) -> None:
-        name = f"{kind}_deliveries"
+    def __init__(self, settings: Settings, kind: TargetKind, name: str | None = None) -> None:
+        name = name or f"{kind}_deliveries"
         self.table = small_tables.rows(kind, CITIES)
         small_tables.declare(settings, name, kind, self.table)
         self.settings = settings
@@ -146,6 +147,36 @@ def test_the_same_plan_again_gives_the_same_models_and_registers_nothing_new(
         assert isinstance(first, GoodCandidate) and isinstance(second, GoodCandidate)
         before, after = (_predictions(each) for each in (first, second))
         assert np.array_equal(before, after)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("region", [POOLED, "Bern"])
+def test_a_version_trained_again_from_its_lineage_scores_every_row_the_same(
+    trained: dict[TargetKind, Trained], kind: TargetKind, region: str
+) -> None:
+    mine = trained[kind]
+    with connect(mine.settings) as connection:
+        version = model_version(connection, mine.use_case.name, region, 1)
+    # Window and seed are those of the version, whatever is declared meanwhile.
+    moved = mine.use_case.training.model_copy(update={"seed": 99})
+    outcome = reproduce(mine.settings, mine.use_case.model_copy(update={"training": moved}), version)
+    assert (outcome.same_scores, outcome.largest_difference, outcome.differences) == (True, 0.0, [])
+    assert outcome.rows == version.rows["test"]
+    with connect(mine.settings) as connection:
+        assert len(model_versions(connection, use_case=mine.use_case.name, region=region)) == 1
+
+
+def test_what_changed_since_is_told_where_the_scores_differ(training_server: Settings) -> None:
+    mine = Trained(training_server, "regression", "revised_deliveries")
+    with connect(mine.settings) as connection:
+        version = model_version(connection, mine.use_case.name, "Bern", 1)
+        connection.execute(
+            "UPDATE platform.labels SET label = to_jsonb(label::float8 + 5) WHERE use_case = %s", [mine.use_case.name]
+        )
+    outcome = reproduce(mine.settings, mine.use_case, version)
+    assert not outcome.same_scores
+    assert outcome.largest_difference > 1
+    assert outcome.differences[0].startswith("the stored rows changed since (rows: train ")
 
 
 def _predictions(candidate: GoodCandidate) -> Any:

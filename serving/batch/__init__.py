@@ -1,0 +1,1 @@
+"""Many predictions in one request: as rows, as columns, as an Arrow stream."""
