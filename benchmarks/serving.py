@@ -33,13 +33,14 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmarks import serving_requests as requests
 from benchmarks.load import Client, Heard, cpu_seconds, resident_mebibytes
@@ -107,12 +108,22 @@ def serving(folder: Path, cache: str = "adaptive", *, alone: bool = False) -> It
     code += "serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), alone=sys.argv[4] == 'alone')"
     words = [str(folder), cache, str(listener.fileno()), "alone" if alone else "all"]
     surroundings = {**os.environ, "JAVA_HOME": str(find_java().home)}
-    process = subprocess.Popen(
-        [str(SERVING), "-c", code, *words], cwd=PROJECT, env=surroundings, pass_fds=[listener.fileno()]
-    )
-    listener.close()
+    with tempfile.TemporaryFile() as log:  # a file, as a service has it: it writes a line for a request
+        process = subprocess.Popen(
+            [str(SERVING), "-c", code, *words], cwd=PROJECT, env=surroundings, stderr=log, pass_fds=[listener.fileno()]
+        )
+        listener.close()
+        yield from _until_ended(process, port, log)
+
+
+def _until_ended(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> Iterator[Server]:
     try:
-        await_answer(process, f"http://127.0.0.1:{port}/v1/models/{requests.USE_CASE}/{requests.REGION}")
+        try:
+            await_answer(process, f"http://127.0.0.1:{port}/v1/models/{requests.USE_CASE}/{requests.REGION}")
+        except SystemExit:
+            log.seek(0)
+            print(log.read()[-3000:].decode(), file=sys.stderr)
+            raise
         yield Server(port, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
