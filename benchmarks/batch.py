@@ -19,10 +19,7 @@ import http.client
 import json
 import multiprocessing
 import random
-import signal
-import socket
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -33,9 +30,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc as ipc
 
-from benchmarks.serving import _await_ready, _requests, measure
-from benchmarks.serving_variants import ENTITY, REGION, USE_CASE, FolderSource
-from mage_platform.settings import PROJECT
+from benchmarks import serving_requests
+from benchmarks.serving import Server, Variant, example, measure, serving
+from benchmarks.serving_requests import ENTITY, REGION, USE_CASE
+from benchmarks.serving_variants import FolderSource
 from serving import jvm
 from serving.batch.scoring import BatchScorer
 from serving.models import ServedModel
@@ -144,20 +142,21 @@ def in_turns(port: int, model: ServedModel, work: Workload, rounds: int, threads
     ]
 
 
-def singles(port: int, pid: int, folder: Path, work: Workload, seconds: float) -> list[dict[str, Any]]:
+def singles(server: Server, folder: Path, work: Workload, seconds: float) -> list[dict[str, Any]]:
     """Single predictions, alone and beside each kind of batch."""
-    schema = json.loads((folder / "schema.json").read_text())
-    requests = _requests("/v1/predict", _await_ready(port), schema)
+    bodies = [serving_requests.single(vector) for vector in serving_requests.vectors(folder, example(server))]
+    single = Variant("single", server, serving_requests.posts("/v1/predict", bodies))
     results = []
     for name in ("none", *work.requests):
         sender = None
         if name != "none":
             sender = multiprocessing.get_context("spawn").Process(
-                target=send_without_a_pause, args=(port, work.requests[name]), daemon=True
+                target=send_without_a_pause, args=(server.port, work.requests[name]), daemon=True
             )
             sender.start()
             time.sleep(2.0)  # until it sends
-        results.append({"beside": name, **measure(port, pid, requests, SINGLE_CONNECTIONS, seconds)})
+        found = measure(single, SINGLE_CONNECTIONS, lambda client: client.closed_loop(seconds))
+        results.append({"beside": name, **found})
         if sender is not None:
             sender.terminate()
             sender.join()
@@ -167,26 +166,13 @@ def singles(port: int, pid: int, folder: Path, work: Workload, seconds: float) -
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure and print."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    listener.listen(1024)
-    code = "import sys; from pathlib import Path; from benchmarks.serving_variants import serve; "
-    code += "serve(Path(sys.argv[1]), 'off', int(sys.argv[2]))"
-    command = [sys.executable, "-c", code, str(arguments.folder), str(listener.fileno())]
-    server = subprocess.Popen(command, cwd=PROJECT, pass_fds=[listener.fileno()])
-    listener.close()
-    try:
+    with serving(arguments.folder, "off", alone=True) as server:
         jvm.start(heap_mib=256)
         source = FolderSource(arguments.folder)
         model = ServedModel.load(source.champions()[0], source.mojo, source.genmodel)
         work = Workload(model, arguments.rows)
-        _await_ready(port)
-        speeds = in_turns(port, model, work, arguments.rounds, arguments.threads)
-        report(speeds, singles(port, server.pid, arguments.folder, work, arguments.seconds))
-    finally:
-        server.send_signal(signal.SIGTERM)
-        server.wait(timeout=60)
+        speeds = in_turns(server.port, model, work, arguments.rounds, arguments.threads)
+        report(speeds, singles(server, arguments.folder, work, arguments.seconds))
 
 
 def report(speeds: list[dict[str, Any]], beside: list[dict[str, Any]]) -> None:

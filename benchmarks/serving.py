@@ -33,13 +33,14 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from benchmarks import serving_requests as requests
 from benchmarks.load import Client, Heard, cpu_seconds, resident_mebibytes
@@ -107,12 +108,22 @@ def serving(folder: Path, cache: str = "adaptive", *, alone: bool = False) -> It
     code += "serve(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), alone=sys.argv[4] == 'alone')"
     words = [str(folder), cache, str(listener.fileno()), "alone" if alone else "all"]
     surroundings = {**os.environ, "JAVA_HOME": str(find_java().home)}
-    process = subprocess.Popen(
-        [str(SERVING), "-c", code, *words], cwd=PROJECT, env=surroundings, pass_fds=[listener.fileno()]
-    )
-    listener.close()
+    with tempfile.TemporaryFile() as log:  # a file, as a service has it: it writes a line for a request
+        process = subprocess.Popen(
+            [str(SERVING), "-c", code, *words], cwd=PROJECT, env=surroundings, stderr=log, pass_fds=[listener.fileno()]
+        )
+        listener.close()
+        yield from _until_ended(process, port, log)
+
+
+def _until_ended(process: subprocess.Popen[bytes], port: int, log: IO[bytes]) -> Iterator[Server]:
     try:
-        await_answer(process, f"http://127.0.0.1:{port}/v1/models/{requests.USE_CASE}/{requests.REGION}")
+        try:
+            await_answer(process, f"http://127.0.0.1:{port}/v1/models/{requests.USE_CASE}/{requests.REGION}")
+        except SystemExit:
+            log.seek(0)
+            print(log.read()[-3000:].decode(), file=sys.stderr)
+            raise
         yield Server(port, process.pid)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -179,7 +190,8 @@ def in_turns(
 
 
 def said(line: Line) -> Line:
-    """Print a line at once."""
+    """Print a line at once, with the load of the machine."""
+    line["load"] = os.getloadavg()[0]
     rounded = {key: round(value, 3) if isinstance(value, float) else value for key, value in line.items()}
     print(json.dumps(rounded, ensure_ascii=False), flush=True)
     return line
@@ -322,13 +334,14 @@ def main() -> None:
             lines += bench_closed(variants, asked)
         if "open" in asked.only:
             lines += bench_open(variants, asked)
-        memory = {"resident_mebibytes_at_start": at_start, "after_single": resident_mebibytes(server.pid)}
+        memory = {"at start": at_start, "after single predictions": resident_mebibytes(server.pid)}
         if "batch" in asked.only:
             lines += bench_batch(server, kept, asked)
-            memory["after_batches"] = resident_mebibytes(server.pid)
-        said({"part": "memory", **memory, "load": os.getloadavg()[0]})
+            memory["after batches"] = resident_mebibytes(server.pid)
+        said({"part": "memory", **memory})
     for part in asked.only:
         report(lines, part)
+    print(f"\nresident memory of the server, MiB: {', '.join(f'{name} {size:.0f}' for name, size in memory.items())}")
 
 
 def example(server: Server) -> requests.Vector:

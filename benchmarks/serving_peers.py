@@ -241,7 +241,7 @@ def main() -> None:
             found = in_turns(chosen, connections, closed(asked), asked.rounds, ("predict",))
             for line in found:
                 memory = resident_mebibytes(servers[line["variant"]].pid)
-                lines.append(said({"part": "peers", **line, "resident_mebibytes": memory, "load": os.getloadavg()[0]}))
+                lines.append(said({"part": "peers", **line, "resident_mebibytes": memory}))
     print(f"\n{table(HEADS, lines)}")
     if failed := sum(line["failed"] for line in lines):
         sys.exit(f"error: {failed:.0f} answers had another status than 200, so the times say nothing")
