@@ -22,7 +22,7 @@ from mage_platform.errors import PlatformError
 from mage_platform.settings import Settings
 from serving import jvm
 from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, summary
-from serving.batch.service import Batches, batch_route
+from serving.batch.service import Batches
 from serving.cache import Cache, connect
 from serving.documentation import add_documentation, batch_request, batch_responses, request_body
 from serving.front_door import FrontDoor, Route
@@ -82,17 +82,10 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         vectors = StoredVectors(settings, vector_cache(settings))
         await vectors.open()
         app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        batches = Batches(
-            repository,
-            vectors,
-            cache,
-            settings.sidecar.prediction_cache,
-            maximum_rows=settings.sidecar.batch_rows,
-            threads=settings.sidecar.inference_threads,
-        )
+        batches = Batches(repository, vectors, cache, settings.sidecar)
         app.short_ways = {
             PREDICT: Route(PREDICT, app.predictions.answer),
-            PREDICT_BATCH: batch_route(PREDICT_BATCH, batches, settings.sidecar.batch_mib),
+            PREDICT_BATCH: batches.route(PREDICT_BATCH),
         }
         repository.start()
         # What the imports left behind lives as long as the process: the collector need not look at it again.
