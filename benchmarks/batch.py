@@ -5,8 +5,8 @@
 The floor is a loop of Java alone, on one thread, over rows that are encoded already. Beside it, in turns: `scoring`,
 the sidecar's scoring of the same encoded rows, on one thread and on all; and whole requests over HTTP, from the first
 byte sent to the last received: rows and columns in JSON, an Arrow stream answered with columns in JSON, and one that is
-answered with a stream. Then the CPU of each stage of a batch, and single predictions on a few connections, alone and while each kind of batch is sent without
-a pause from another process.
+answered with a stream. Then the CPU of each stage of a batch; and single predictions on a few connections, alone and
+while each kind of batch is sent without a pause from another process.
 
 Prints JSON lines, then a table. Needs no database and no Redis.
 """
