@@ -2,11 +2,12 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11)
 BOOTSTRAP = $(PYTHON) mage_platform/local/bootstrap.py
 VENV = .venv/bin
+BENCH_MODEL = .platform/bench
 MAKEFLAGS += --no-print-directory
 
 # One line a command and no shell in between: Ctrl-C and kill reach the program, which then stops everything in order.
 .PHONY: help run test check lock clean reset
-.PHONY: bench bench-embeddings bench-feast bench-features bench-serving bench-training
+.PHONY: bench bench-embeddings bench-feast bench-features bench-peers bench-serving bench-training
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do \
@@ -51,10 +52,15 @@ bench-feast: ## the point-in-time join beside Feast's, on the same data (ARGUMEN
 	@$(BOOTSTRAP) bench-feast
 	@$(VENV)/python -m benchmarks.feast_join $(ARGUMENTS)
 
-bench-serving: ## predictions a second beside a constant answer, with the JFK champion; while `make run` is up
+bench-peers: ## MLServer and MLflow's server beside the sidecar, with the same model (ARGUMENTS=--quick: a fifth)
+	@$(BOOTSTRAP) bench-peers
+	@$(VENV)/python -m benchmarks.champion $(BENCH_MODEL) $(CHAMPION)
+	@$(VENV)/python -m benchmarks.serving_peers $(BENCH_MODEL) $(ARGUMENTS)
+
+bench-serving: ## predictions beside a constant answer, open and closed loop, batches (ARGUMENTS=--quick: a fifth)
 	@$(BOOTSTRAP) run
-	@$(VENV)/python -m benchmarks.champion flight_delays JFK .platform/bench
-	@.venv-serving/bin/python -m benchmarks.serving .platform/bench $(ARGUMENTS)
+	@$(VENV)/python -m benchmarks.champion $(BENCH_MODEL) $(CHAMPION)
+	@$(VENV)/python -m benchmarks.serving $(BENCH_MODEL) $(ARGUMENTS)
 
 bench-training: ## training through Mage beside the same H2O calls in a plain script; 3, 30, 300 regions
 	@$(BOOTSTRAP) test

@@ -6,19 +6,23 @@ import asyncio
 import json
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import uvicorn
-from fastapi import Request, Response
+from fastapi import FastAPI, Request, Response
+from pydantic import BaseModel
 
+from benchmarks.serving_requests import ENTITY, REGION, USE_CASE
 from mage_platform.contracts import (
     BinaryMetrics,
     Champion,
+    Deployment,
     InputSchema,
     Lineage,
     ModelVersion,
@@ -26,17 +30,17 @@ from mage_platform.contracts import (
     PredictResponse,
     TrainingWindow,
 )
+from mage_platform.errors import NotFound
 from mage_platform.logs import configure_logging
 from mage_platform.registry import sha256_of
 from mage_platform.settings import load_settings
 from serving import front_door
 from serving.app import Sidecar, create_app
 from serving.calls import Call
-from serving.jvm import Mojo
+from serving.jvm import Mojo, Score
 from serving.log_forwarding import forward
+from serving.models import ServedModel
 
-USE_CASE, REGION = "bench", "here"
-ENTITY = "7cf06540-e6e0-54cb-8483-c525c4b50d97"
 ANSWER = {
     "entity_id": ENTITY,
     "prediction": "1",
@@ -63,12 +67,30 @@ class FolderSource:
         """Never changes."""
         return 1
 
-    def files(self, champion: Champion) -> tuple[Path, Path]:
+    def forget_others(self, wanted: Iterable[ModelVersion]) -> None:
+        """Keeps its own."""
+
+    def files(self, model: ModelVersion) -> tuple[Path, Path]:
         """The two files."""
         return self.mojo, self.genmodel
 
-    def forget_others(self, models: Sequence[ModelVersion]) -> None:
-        """Keeps no others."""
+    def kept_files(self, model: ModelVersion) -> tuple[Path, Path]:
+        """The same."""
+        return self.mojo, self.genmodel
+
+    def explainer(self, model: ModelVersion) -> tuple[Path, Path]:
+        """There is none."""
+        raise NotFound("nothing is kept beside this model")
+
+    def keep(self, seen_at: datetime, deployments: Sequence[Deployment]) -> None:
+        """Nothing needs to be kept."""
+
+    def last_seen(self) -> None:
+        """Nothing was."""
+
+    def deployments(self, known: object = ()) -> list[Deployment]:
+        """The one, without a challenger."""
+        return [Deployment(champion=each) for each in self.champions()]
 
     def champions(self) -> list[Champion]:
         """The one."""
@@ -106,27 +128,39 @@ class FolderSource:
         return [Champion(model=version, since=start)]
 
 
-def serve(folder: Path, cache: str, file_descriptor: int) -> None:
-    """Serve all variants on an inherited socket until SIGTERM."""
+def serve(folder: Path, cache: str, file_descriptor: int, *, alone: bool) -> None:
+    """Serve all variants, or the sidecar alone, on an inherited socket until SIGTERM."""
     settings = load_settings(log_level="ERROR")
     configure_logging(settings)
     forward()
     settings = settings.model_copy(update={"sidecar": settings.sidecar.model_copy(update={"prediction_cache": cache})})
     source = FolderSource(folder)
     sidecar = create_app(settings, source)
-    _add_constants(sidecar)
-    _add_plain_executor(sidecar, source, settings.sidecar.inference_threads)
-
+    if alone:
+        run(sidecar, file_descriptor)
+        return
+    # In front of the sidecar's door, so that the constant answer is all that the framework can do.
+    others = FastAPI()
+    _add_constants(others)
+    _add_plain_executor(others, sidecar, source, settings.sidecar.inference_threads)
     door, route = front_door.FrontDoor(), front_door.Route("/bench/door", _prepared)
 
-    async def below_fastapi(scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] == "http" and scope["path"] == "/bench/door":
+    async def application(scope: Any, receive: Any, send: Any) -> None:
+        path = scope.get("path", "")
+        if path == "/bench/door":
             await door.respond(scope, receive, send, route)
+        elif path.startswith("/bench/"):
+            await others(scope, receive, send)
         else:
             await sidecar(scope, receive, send)
 
+    run(application, file_descriptor)
+
+
+def run(application: Any, file_descriptor: int) -> None:
+    """Serve an application as the sidecar is served."""
     config = uvicorn.Config(
-        below_fastapi,
+        application,
         loop="uvloop",
         http="httptools",
         ws="none",
@@ -134,6 +168,7 @@ def serve(folder: Path, cache: str, file_descriptor: int) -> None:
         access_log=False,
         server_header=False,
         log_level="warning",
+        timeout_keep_alive=75,
     )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=file_descriptor)])
 
@@ -142,7 +177,7 @@ async def _prepared(body: bytes, call: Call) -> bytes:
     return PREPARED
 
 
-def _add_constants(app: Sidecar) -> None:
+def _add_constants(app: FastAPI) -> None:
     @app.post("/bench/constant")
     async def constant() -> dict[str, Any]:
         return ANSWER
@@ -152,23 +187,61 @@ def _add_constants(app: Sidecar) -> None:
         return Response(PREPARED, media_type="application/json")
 
 
-def _add_plain_executor(app: Sidecar, source: FolderSource, threads: int) -> None:
+class BatchRow(BaseModel):
+    """One vector of a batch for the plain executor."""
+
+    entity_id: UUID
+    features: dict[str, Any]
+
+
+class Batch(BaseModel):
+    """A batch for the plain executor."""
+
+    use_case: str
+    region: str
+    rows: list[BatchRow]
+
+
+class BatchAnswer(BaseModel):
+    """As many predictions."""
+
+    predictions: list[PredictResponse]
+
+
+def _add_plain_executor(app: FastAPI, sidecar: Sidecar, source: FolderSource, threads: int) -> None:
     executor = ThreadPoolExecutor(max_workers=threads)
     local = threading.local()
 
-    def predict_sync(request: PredictRequest) -> PredictResponse:
-        model = app.predictions.repository.model(request.use_case, request.region)
+    def score(rows: list[bytes]) -> list[Score]:
         if not hasattr(local, "slot"):
-            local.slot = Mojo(source.mojo, source.genmodel).slot(1)
-        index, no, yes = local.slot.score([model.encoder.encode(request.features or {})])[0]
+            local.slot = Mojo(source.mojo, source.genmodel).slot()
+        capacity = local.slot.capacity
+        return [one for at in range(0, len(rows), capacity) for one in local.slot.score(rows[at : at + capacity])]
+
+    def response(model: ServedModel, entity_id: UUID, score: Score) -> PredictResponse:
+        index, no, yes = score
         return PredictResponse(
-            entity_id=request.entity_id,
+            entity_id=entity_id,
             prediction=model.labels[int(index)],
             probabilities={model.labels[0]: no, model.labels[1]: yes},
             model=model.version.reference,
             cached=False,
         )
 
+    def predict_sync(request: PredictRequest) -> PredictResponse:
+        model = sidecar.predictions.repository.model(request.use_case, request.region)
+        return response(model, request.entity_id, score([model.encoder.encode(request.features or {})])[0])
+
+    def batch_sync(request: Batch) -> BatchAnswer:
+        model = sidecar.predictions.repository.model(request.use_case, request.region)
+        scores = score([model.encoder.encode(row.features) for row in request.rows])
+        pairs = zip(request.rows, scores, strict=True)
+        return BatchAnswer(predictions=[response(model, row.entity_id, one) for row, one in pairs])
+
     @app.post("/bench/executor")
     async def plain(request: PredictRequest) -> PredictResponse:
         return await asyncio.get_running_loop().run_in_executor(executor, predict_sync, request)
+
+    @app.post("/bench/executor-batch")
+    async def plain_batch(request: Batch) -> BatchAnswer:
+        return await asyncio.get_running_loop().run_in_executor(executor, batch_sync, request)

@@ -9,6 +9,7 @@ manifest of each records the SHA-256 of the source it was compiled from, and not
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -72,10 +73,14 @@ class CompiledJava:
 def compiled_java() -> list[CompiledJava]:
     """Every compiled program of the tree."""
     return [
-        CompiledJava(source, next(folder.glob("*.jar")))
+        CompiledJava(source, folder / f"{_snake_case(source.stem)}.jar")
         for folder in (PROJECT / "serving" / "java", PROJECT / "mage_platform" / "training" / "java")
         for source in folder.glob("src/**/*.java")
     ]
+
+
+def _snake_case(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
 
 
 if __name__ == "__main__":

@@ -20,11 +20,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict, SettingsError
 
 from mage_platform.errors import SettingsInvalid
+from mage_platform.sidecar_settings import SidecarSettings
 
 PROJECT = Path(__file__).resolve().parent.parent
 PREFIX = "PLATFORM_"
 Port = Annotated[int, Field(ge=1, le=65535)]
-CachePolicy = Literal["always", "adaptive", "off"]
 
 
 class _Group(BaseModel):
@@ -116,32 +116,6 @@ class MageSettings(_Group):
     """Database of Mage's own metadata, on the same PostgreSQL."""
     database_user: str = "mage"
     """Role of Mage's own metadata. Its password is the secret `platform_mage_database_password`."""
-
-    @property
-    def url(self) -> str:
-        """Base address."""
-        return f"http://{self.host}:{self.port}"
-
-
-class SidecarSettings(_Group):
-    """The FastAPI sidecar that answers predictions."""
-
-    host: str = "127.0.0.1"
-    """Address it binds to and is reached at."""
-    port: Port = 8000
-    """Port."""
-    inference_threads: Annotated[int, Field(ge=1, le=64)] = max(1, os.cpu_count() or 1)
-    """Threads of the executor that scores."""
-    refresh_seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
-    """How often the registry is asked for new champions."""
-    java_heap_mib: Annotated[int, Field(ge=64)] = 256
-    """Heap of the scoring JVM inside the process, in MiB."""
-    batch_rows: Annotated[int, Field(ge=1, le=1_000_000)] = 100_000
-    """Most rows of one batch."""
-    batch_mib: Annotated[int, Field(ge=1, le=1_024)] = 128
-    """Longest body of a batch in MiB; all bodies of batches under way together may have twice as many."""
-    prediction_cache: CachePolicy = "adaptive"
-    """Whether the look-aside cache takes part: for every request, while it is measured cheaper than scoring, never."""
 
     @property
     def url(self) -> str:
@@ -256,8 +230,7 @@ def source_connection(settings: Settings, name: str) -> SecretStr:
     Raises:
         SettingsInvalid: There is no such file, or nothing in it; names the file to write.
     """
-    folder = _secrets_folder(settings)
-    file = (folder or settings.state_folder / "secrets") / f"platform_source_{name}"
+    file = secret_file(settings, f"platform_source_{name}")
     try:
         text = file.read_text(encoding="utf-8").strip()
     except OSError:
@@ -272,6 +245,11 @@ def source_connection(settings: Settings, name: str) -> SecretStr:
     return SecretStr(text)
 
 
+def secret_file(settings: Settings, name: str) -> Path:
+    """Where a secret is kept, whether it is there or not."""
+    return (_secrets_folder(settings) or settings.state_folder / "secrets") / name
+
+
 def setting_names() -> list[str]:
     """Every accepted environment variable, sorted.
 
@@ -281,7 +259,7 @@ def setting_names() -> list[str]:
     names = []
     for name, field in Settings.model_fields.items():
         annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, _Group):
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
             names += [f"{PREFIX}{name}__{inner}".upper() for inner in annotation.model_fields]
         else:
             names.append(f"{PREFIX}{name}".upper())

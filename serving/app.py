@@ -2,44 +2,47 @@
 
 from __future__ import annotations
 
-import asyncio
-import gc
-import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import structlog
-from fastapi import FastAPI, Request
+from fastapi import Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.types import Receive, Scope, Send
 
 from mage_platform import __version__
-from mage_platform.contracts import PredictResponse
+from mage_platform.contracts import ExplainResponse, PredictResponse
 from mage_platform.errors import PlatformError
 from mage_platform.settings import Settings
-from serving import jvm
-from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, summary
-from serving.batch.service import Batches
-from serving.cache import Cache, connect
+from serving.answers import Readiness, ServedModelDetails, ServedModels, details, readiness, served_models
+from serving.assembly import Parts
+from serving.batch.service import batch_route
+from serving.calls import Header, Observer
 from serving.documentation import add_documentation, batch_request, batch_responses, request_body
-from serving.front_door import FrontDoor, Route
+from serving.exposition import add_metrics
+from serving.front_door import FrontDoor, Route, headers_of
+from serving.guard import door_guard
+from serving.keys import Keyring, keyring
+from serving.open_inference.protocol import OpenInference, is_open_inference
+from serving.open_inference.routes import add_open_inference
 from serving.prediction import Predictions
 from serving.problems import MEDIA_TYPE, problem_of, problem_of_status, responses
 from serving.registry_source import ChampionSource, RegistrySource
 from serving.reports import add_reports
 from serving.repository import Repository
-from serving.scorer import Scorer
-from serving.vector_cache import vector_cache
-from serving.vectors import StoredVectors
+from serving.room import Room
+from serving.status_page.page import StatusPage
+from serving.status_page.traffic import Traffic
+from serving.time_limit import in_time
+from serving.watch import Watch
 
 log = structlog.get_logger()
 PREDICT = "/v1/predict"
+EXPLAIN = "/v1/explain"
 PREDICT_BATCH = "/v1/predict/batch"
-# Python lets a thread keep the interpreter for 5 ms when another wants it; a batch would wait that long to begin.
-SWITCH_INTERVAL_SECONDS = 0.0005
 
 
 class Sidecar(FastAPI):
@@ -49,6 +52,8 @@ class Sidecar(FastAPI):
     predictions: Predictions
     short_ways: Mapping[str, Route]
     """By path; of the method POST."""
+    open_inference: OpenInference
+    """Answers everything under `/v2`."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event."""
@@ -56,6 +61,8 @@ class Sidecar(FastAPI):
             await super().__call__(scope, receive, send)
         elif scope["method"] == "POST" and (route := self.short_ways.get(scope["path"])) is not None:
             await self.door.respond(scope, receive, send, route)
+        elif is_open_inference(scope["path"]):
+            await self.door.respond(scope, receive, send, self.open_inference.route(scope["method"], scope["path"]))
         else:
             await self.door.pass_on(scope, receive, send, super().__call__)
 
@@ -66,39 +73,52 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
     Args:
         settings: Of this process.
         source: Where champions come from; the registry when left out.
+
+    Raises:
+        SettingsInvalid: There is no key that models, or callers, could be checked with.
     """
+    keys = keyring(settings)
+    source = source or RegistrySource(settings, settings.state_folder / "serving")
     repository = Repository(
-        source=source or RegistrySource(settings, settings.state_folder / "serving"),
+        source=source,
         refresh_seconds=settings.sidecar.refresh_seconds,
+        most_models=settings.sidecar.models_in_memory,
+        most_bytes=settings.sidecar.models_in_memory_mib << 20,
     )
+    watch, traffic = Watch(settings, repository), Traffic()
+    page = StatusPage(repository, traffic)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         assert isinstance(app, Sidecar)
-        jvm.start(heap_mib=settings.sidecar.java_heap_mib)
-        sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
-        scorer = Scorer(threads=settings.sidecar.inference_threads)
-        cache = Cache(connect(settings))
-        vectors = StoredVectors(settings, vector_cache(settings))
-        await vectors.open()
-        app.predictions = Predictions(repository, scorer, vectors, cache, settings.sidecar.prediction_cache)
-        batches = Batches(repository, vectors, cache, settings.sidecar)
-        app.short_ways = {
-            PREDICT: Route(PREDICT, app.predictions.answer),
-            PREDICT_BATCH: batches.route(PREDICT_BATCH),
-        }
-        repository.start()
-        # What the imports left behind lives as long as the process: the collector need not look at it again.
-        gc.freeze()
-        try:
+        async with Parts(settings, source, repository, keys, watch).running(app.door) as answering:
+            app.predictions = answering.predictions
+            limit = settings.sidecar.request_timeout_seconds
+            app.short_ways = {
+                PREDICT: Route(PREDICT, in_time(app.predictions.answer, limit)),
+                EXPLAIN: Route(EXPLAIN, in_time(answering.explanations.answer, limit)),
+                PREDICT_BATCH: batch_route(PREDICT_BATCH, answering.batches, settings.sidecar.batch_mib),
+                "/": page.route(app.predictions),
+            }
+            app.open_inference = OpenInference(repository, answering.scorer)
             yield
-        finally:
-            await asyncio.to_thread(repository.stop)
-            await asyncio.to_thread(scorer.close)
-            await asyncio.to_thread(batches.close)
-            await cache.close()
-            await vectors.close()
 
+    app = _application(settings, keys, lifespan, [traffic])
+    page.add_to(app)
+    _add_prediction(app)
+    add_open_inference(app)
+    _add_models(app, repository)
+    add_reports(app, settings, repository)
+    _add_health(app, repository, keys)
+    add_metrics(app, watch.exposition)
+    add_documentation(app, repository, keys)
+    _add_problems(app)
+    return app
+
+
+def _application(
+    settings: Settings, keys: Keyring, lifespan: Callable[[FastAPI], Any], observers: Sequence[Observer]
+) -> Sidecar:
     app = Sidecar(
         title="Predictions",
         version=__version__,
@@ -106,16 +126,25 @@ def create_app(settings: Settings, source: ChampionSource | None = None) -> Side
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None if settings.sidecar.docs == "off" else "/openapi.json",
         redirect_slashes=False,  # an address that is wrong by a slash is a problem like any other
+        dependencies=[Depends(_hold_against_key)],
     )
-    app.door, app.short_ways = FrontDoor(), {}
-    _add_prediction(app)
-    _add_models(app, repository)
-    add_reports(app, settings, repository)
-    _add_health(app, repository)
-    add_documentation(app, repository)
-    _add_problems(app)
+    app.short_ways = {}
+    app.door = FrontDoor(
+        door_guard(settings, keys),
+        observers,
+        patience_seconds=settings.sidecar.patience_seconds,
+        room=Room(settings.sidecar.maximum_under_way, settings.sidecar.body_memory_mib << 20),
+    )
     return app
+
+
+async def _hold_against_key(request: Request) -> None:
+    """Whatever route names a use case in its path: the caller's key must be for it."""
+    use_case = request.path_params.get("use_case")
+    if use_case is not None:
+        request.state.call.allow(use_case)
 
 
 def _add_prediction(app: Sidecar) -> None:
@@ -131,6 +160,19 @@ def _add_prediction(app: Sidecar) -> None:
         """By `features`, or by the entity's newest stored vector when they are left out."""
         # For the document, and for requests whose path has a prefix; all others are answered in Sidecar.__call__.
         return _ShortWay(app, PREDICT)
+
+    @app.post(
+        EXPLAIN,
+        summary="One prediction, taken apart into the contribution of each feature",
+        tags=["predictions"],
+        response_model=ExplainResponse,
+        responses=responses(400, 404, 408, 409, 413, 415, 422, 500, 503),
+        openapi_extra=request_body(),
+    )
+    async def explain(request: Request) -> Response:
+        """By TreeSHAP. `bias` and the contributions sum up to `score`, the one of a tree model kept beside the one that
+        answers where that cannot be taken apart itself."""
+        return _ShortWay(app, EXPLAIN)
 
     @app.post(
         PREDICT_BATCH,
@@ -157,9 +199,8 @@ class _ShortWay(Response):
 
 def _add_models(app: FastAPI, repository: Repository) -> None:
     @app.get("/v1/models", summary="What is served", tags=["models"])
-    async def list_models() -> ServedModels:
-        models = repository.models
-        return ServedModels(models=[summary(models[key]) for key in sorted(models)])
+    async def list_models(request: Request) -> ServedModels:
+        return served_models(repository, request.state.call.sees)
 
     @app.get(
         "/v1/models/{use_case}/{region}",
@@ -168,10 +209,10 @@ def _add_models(app: FastAPI, repository: Repository) -> None:
         responses=responses(404, 503),
     )
     async def show_model(use_case: str, region: str) -> ServedModelDetails:
-        return details(repository.model(use_case, region))
+        return details(await repository.in_memory(use_case, region))
 
 
-def _add_health(app: FastAPI, repository: Repository) -> None:
+def _add_health(app: FastAPI, repository: Repository, keys: Keyring) -> None:
     @app.get("/health/live", summary="The process answers", tags=["health"])
     async def live() -> dict[str, str]:
         return {"status": "live"}
@@ -183,7 +224,7 @@ def _add_health(app: FastAPI, repository: Repository) -> None:
         responses={503: {"model": Readiness, "description": "Not yet, with the reason"}},
     )
     async def ready(response: Response) -> Readiness:
-        state = readiness(repository)
+        state = readiness(repository, keys.fault)
         response.status_code = 200 if state.status == "ready" else 503
         return state
 
@@ -191,13 +232,13 @@ def _add_health(app: FastAPI, repository: Repository) -> None:
 def _add_problems(app: FastAPI) -> None:
     @app.exception_handler(PlatformError)
     async def platform_error(request: Request, error: PlatformError) -> Response:
-        status, _, body = problem_of(error)
-        return _problem(status, body)
+        status, request.state.call.problem, body = problem_of(error)
+        return _problem(status, body, headers_of(error, status))
 
     @app.exception_handler(HTTPException)
     async def http_error(request: Request, error: HTTPException) -> Response:
         body = problem_of_status(error.status_code, f"{request.method} {request.url.path}: {error.detail}")
-        return _problem(error.status_code, body, dict(error.headers or {}))
+        return _problem(error.status_code, body, [(k.encode(), v.encode()) for k, v in (error.headers or {}).items()])
 
     @app.exception_handler(RequestValidationError)
     async def parameters_invalid(request: Request, error: RequestValidationError) -> Response:
@@ -209,5 +250,7 @@ def _add_problems(app: FastAPI) -> None:
         return _problem(status, body)
 
 
-def _problem(status: int, body: bytes, headers: dict[str, Any] | None = None) -> Response:
-    return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+def _problem(status: int, body: bytes, headers: Sequence[Header] = ()) -> Response:
+    response = Response(body, status_code=status, media_type=MEDIA_TYPE)
+    response.raw_headers += headers
+    return response

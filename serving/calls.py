@@ -6,13 +6,17 @@ import itertools
 import re
 import secrets
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol
+from uuid import UUID
 
 if TYPE_CHECKING:
     from serving.models import ServedModel
 
 Header = tuple[bytes, bytes]
+MadeOf = tuple[UUID, datetime | None, Mapping[str, Any], Sequence[float]]
+"""Entity, event time where one is known, feature vector, score: references, nobody may change what they name."""
 JSON = b"application/json"
 _clock = time.perf_counter
 _process, _numbers = secrets.token_hex(6), itertools.count(1)
@@ -23,6 +27,9 @@ class Caller(Protocol):
     """Whose key came with a request."""
 
     name: str
+
+    def allows(self, use_case: str) -> bool:
+        """Whether this caller may use a use case."""
 
     def require(self, use_case: str) -> None:
         """Let this caller use a use case.
@@ -42,8 +49,9 @@ class Call:
     """
 
     __slots__ = (
-        "began", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback", "headers", "held", "id",
-        "media_type", "model", "parsed", "problem", "query", "region", "route", "rows", "scored", "status", "use_case",
+        "answer_headers", "began", "bytes_held", "bytes_in", "bytes_out", "cached", "caller", "encoded", "fallback",
+        "headers", "held", "id", "made_of", "media_type", "model", "parsed", "problem", "query", "region", "route",
+        "rows", "scored", "status", "use_case", "variant",
     )  # fmt: skip
 
     def __init__(self, route: str, headers: Sequence[Header] = (), query: bytes = b"") -> None:
@@ -58,7 +66,11 @@ class Call:
         self.use_case = ""
         self.region = ""
         self.model: ServedModel | None = None
-        """Which model answered."""
+        """Which model answered,"""
+        self.variant = "champion"
+        """and as what: champion or canary."""
+        self.made_of: MadeOf | None = None
+        """What a single prediction was made of."""
         self.rows = 1
         self.cached: bool | None = None
         self.fallback = False
@@ -70,12 +82,16 @@ class Call:
         """and when the score was there, from the cache or the model."""
         self.media_type = JSON
         """Of the answer."""
+        self.answer_headers: Sequence[Header] = ()
+        """Further headers of the answer, unless it is a problem."""
         self.status = 0
         self.problem = ""
         """Slug of the problem it ended with."""
         self.held = 0
         """Bytes of room it takes up among the requests of its route, where those are counted."""
         self.bytes_in = 0
+        self.bytes_held = 0
+        """Of the body, as long as it counts against the room for bodies."""
         self.bytes_out = 0
 
     def allow(self, use_case: str) -> None:
@@ -86,6 +102,10 @@ class Call:
         """
         if self.caller is not None:
             self.caller.require(use_case)
+
+    def sees(self, use_case: str) -> bool:
+        """Whether the caller is told of a use case."""
+        return self.caller is None or self.caller.allows(use_case)
 
     def mark_parsed(self) -> None:
         """The body has been read and parsed."""

@@ -2,7 +2,7 @@
 
 What a value means is settled here: `true` is not 1, `1` and `1.0` are the same number, `"1"` is not a number, a
 category is text, NaN and the infinities are refused, a level the model was not trained on counts as missing (as H2O
-does it).
+does it) unless its column refuses such levels.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from __future__ import annotations
 import hashlib
 import math
 import struct
-import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from mage_platform.contracts import FeatureColumn, InputSchema
 from mage_platform.errors import ContractViolated, FeaturesInvalid
+from serving.levels import Levels
+from serving.row_code import Encode, Unfit, compiled
 
-LARGEST = sys.float_info.max
-TRUE_LEVELS = ("true", "1")
-FALSE_LEVELS = ("false", "0")
-Convert = Callable[[Any], float]
+MOST_UNKNOWN = 1_000
+"""Unknown features that are named one by one; a body of nothing else must not keep the event loop busy."""
+_one = struct.Struct("=d")
+_NAN = _one.pack(math.nan)
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,16 @@ class VectorRefused(FeaturesInvalid):
         self.faults = tuple(faults)
 
 
-class _Refused(Exception):  # a signal between the two functions below, never seen outside
-    """A value does not fit its column."""
+class Gaps(NamedTuple):
+    """Where a row has nothing that the model knows; it scores both alike, as missing.
+
+    Args:
+        missing: Features that were null or left out.
+        unknown_levels: Features whose level the model was not trained on.
+    """
+
+    missing: list[str]
+    unknown_levels: list[str]
 
 
 class RowEncoder:
@@ -73,16 +82,18 @@ class RowEncoder:
         by_name = dict(zip(names, domains, strict=True))
         _refuse_misfits(schema, by_name)
         self.schema = schema
-        self._known = frozenset(schema.columns)
-        self._columns = tuple((name, _converter(schema.columns[name], by_name[name])) for name in names)
-        # H2O drops constant columns: they are checked like the others, then left out.
-        self._dropped = tuple(
-            (name, _converter(column, ())) for name, column in schema.columns.items() if name not in by_name
-        )
         self.names = tuple(names)
         """Columns of a row, in their order."""
-        self._convert = dict((*self._columns, *self._dropped))
-        self._pack = struct.Struct(f"={len(names)}d").pack
+        self._domains = by_name
+        self._alone: dict[str, Encode] = {}
+        self._nulls = dict.fromkeys(schema.columns)
+        self._levels = {
+            name: Levels(domain)
+            for name, domain in by_name.items()
+            if domain is not None and schema.columns[name].unknown == "refused"
+        }
+        self._encode = compiled(schema.columns, names, by_name)
+        self._unpack = struct.Struct(f"={len(names)}d").unpack
 
     def encode(self, features: Mapping[str, Any]) -> bytes:
         """The row as native float64: missing as NaN, never minus zero.
@@ -93,34 +104,61 @@ class RowEncoder:
         Raises:
             VectorRefused: Names every feature that does not fit.
         """
-        get = features.get
         try:
-            if not self._known.issuperset(features):
-                raise _Refused
-            row = [convert(get(name)) for name, convert in self._columns]
-            for name, convert in self._dropped:
-                convert(get(name))
-        except _Refused:
-            raise VectorRefused(self.faults(features)) from None
-        return self._pack(*row)
+            return self._encode(features)
+        except (Unfit, KeyError):
+            try:
+                return self._encode({**self._nulls, **features})
+            except (Unfit, KeyError):
+                raise VectorRefused(self.faults(features)) from None
 
     def value(self, name: str, value: Any) -> float | None:
-        """One value of a feature as a row holds it; None for a value that is refused."""
+        """One value of a feature as a row holds it, NaN when it is missing; None when it is refused."""
+        encode = self._alone.get(name)
+        if encode is None:
+            encode = self._alone[name] = compiled({name: self.schema.columns[name]}, [name], self._domains)
         try:
-            return self._convert[name](value)
-        except _Refused:
+            (number,) = _one.unpack(encode({name: value}))
+        except (Unfit, KeyError):
             return None
+        return float(number)
+
+    def gaps(self, features: Mapping[str, Any], row: bytes) -> Gaps:
+        """Where the row of a vector has nothing that the model knows.
+
+        Args:
+            features: The vector.
+            row: What `encode` made of it. Ask `has_gaps` of it first: most have none.
+        """
+        gaps = Gaps([], [])
+        for name, value in zip(self.names, self._unpack(row), strict=True):
+            if value != value:
+                (gaps.missing if features.get(name) is None else gaps.unknown_levels).append(name)
+        return gaps
 
     def faults(self, features: Mapping[str, Any]) -> list[Fault]:
         """Everything that is wrong with a vector, in the order of the schema; unknown features last."""
+        columns = self.schema.columns
         faults = [
             Fault(f"features.{name}", message, features.get(name))
-            for name, column in self.schema.columns.items()
-            if (message := _broken_rule(column, features, name)) is not None
+            for name, column in columns.items()
+            if (message := _broken_rule(column, features, name, self._levels.get(name))) is not None
         ]
-        unknown = [name for name in features if name not in self._known]
-        faults += [Fault(f"features.{name}", "is not a feature of this model", features[name]) for name in unknown]
+        unknown = [name for name in features if name not in columns]
+        listed = unknown[:MOST_UNKNOWN]
+        faults += [Fault(f"features.{name}", "is not a feature of this model", features[name]) for name in listed]
+        if more := len(unknown) - len(listed):
+            faults.append(Fault("features", f"holds {more} more that are no features of this model"))
         return faults
+
+
+def has_gaps(row: bytes) -> bool:
+    """Whether a row may have gaps; now and then true of one that has none, never false of one that has.
+
+    >>> has_gaps(struct.pack("=3d", 1.0, math.nan, 2.0)), has_gaps(struct.pack("=3d", 1.0, -0.5, 2.0))
+    (True, False)
+    """
+    return row.rfind(_NAN) >= 0
 
 
 def digest(row: bytes) -> str:
@@ -139,113 +177,9 @@ def _refuse_misfits(schema: InputSchema, domains: Mapping[str, Sequence[str] | N
             raise ContractViolated(f"{name!r} is declared as number, but the MOJO was trained on it as a category")
 
 
-def _converter(column: FeatureColumn, domain: Sequence[str] | None) -> Convert:
-    missing_allowed = column.missing == "allowed"
-    if column.type == "category":
-        return _from_text({level: float(code) for code, level in enumerate(domain or ())}, missing_allowed)
-    if column.type == "boolean":
-        return _from_boolean(*_boolean_codes(domain), missing_allowed)
-    low = -LARGEST if column.minimum is None else column.minimum
-    high = LARGEST if column.maximum is None else column.maximum
-    if column.type == "number":
-        return _from_number(low, high, missing_allowed)
-    codes = None if domain is None else {level: float(code) for code, level in enumerate(domain)}
-    return _from_whole_number(low, high, codes, missing_allowed)
-
-
-def _boolean_codes(domain: Sequence[str] | None) -> tuple[float, float]:
-    if domain is None:
-        return 0.0, 1.0
-    codes = {level.lower(): float(code) for code, level in enumerate(domain)}
-    false, true = (
-        next((codes[level] for level in levels if level in codes), math.nan) for levels in (FALSE_LEVELS, TRUE_LEVELS)
-    )
-    return false, true
-
-
-def _from_text(codes: Mapping[str, float], missing_allowed: bool) -> Convert:
-    nan = math.nan
-
-    def convert(value: Any) -> float:
-        if type(value) is str:
-            return codes.get(value, nan)
-        if value is None and missing_allowed:
-            return nan
-        raise _Refused
-
-    return convert
-
-
-def _from_boolean(false: float, true: float, missing_allowed: bool) -> Convert:
-    def convert(value: Any) -> float:
-        if value is True:
-            return true
-        if value is False:
-            return false
-        if value is None and missing_allowed:
-            return math.nan
-        raise _Refused
-
-    return convert
-
-
-def _from_number(low: float, high: float, missing_allowed: bool) -> Convert:
-    nan = math.nan
-
-    def convert(value: Any) -> float:
-        kind = type(value)
-        if kind is float or kind is int:
-            # False for NaN, the infinities and integers too large for a float64. Adding 0.0 turns -0.0 into 0.0.
-            if low <= value <= high:
-                return value + 0.0  # type: ignore[no-any-return]
-        elif value is None and missing_allowed:
-            return nan
-        raise _Refused
-
-    return convert
-
-
-def _from_whole_number(low: float, high: float, codes: Mapping[str, float] | None, missing_allowed: bool) -> Convert:
-    nan = math.nan
-
-    def convert(value: Any) -> float:
-        kind = type(value)
-        if (kind is int or (kind is float and value.is_integer())) and low <= value <= high:
-            return value + 0.0 if codes is None else codes.get(str(int(value)), nan)
-        if value is None and missing_allowed:
-            return nan
-        raise _Refused
-
-    return convert
-
-
-_KINDS = {
-    "integer": "must be a whole number",
-    "number": "must be a number",
-    "category": "must be text",
-    "boolean": "must be true or false",
-}
-
-
-def _broken_rule(column: FeatureColumn, features: Mapping[str, Any], name: str) -> str | None:
+def _broken_rule(column: FeatureColumn, features: Mapping[str, Any], name: str, levels: Levels | None) -> str | None:
     value = features.get(name)
-    if value is None:
-        if column.missing == "allowed":
-            return None
-        return "must not be null" if name in features else "is missing"
-    kind = type(value)
-    if column.type == "category":
-        return None if kind is str else _KINDS["category"]
-    if column.type == "boolean":
-        return None if kind is bool else _KINDS["boolean"]
-    if kind not in (int, float):
-        return _KINDS[column.type]
-    if kind is float and not math.isfinite(value):
-        return "must be finite"
-    if column.type == "integer" and kind is float and not value.is_integer():
-        return _KINDS["integer"]
-    if column.minimum is not None and value < column.minimum:
-        return f"must be at least {column.minimum:g}"
-    if column.maximum is not None and value > column.maximum:
-        return f"must be at most {column.maximum:g}"
-    return None if -LARGEST <= value <= LARGEST else "is too large for a float64"
+    rule = column.broken_rule(value)
+    if rule is not None:
+        return rule if name in features else "is missing"
+    return None if levels is None or value is None or value in levels else levels.rule(value)

@@ -2,39 +2,48 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import uuid
+import zipfile
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from mage_platform.contracts import Champion, FeatureColumn, ModelVersion, entity_id_of
-from serving.cache_policy import HitShare
-from serving.encoding import Fault, RowEncoder, VectorRefused, digest
+from serving.cache_policy import CacheUse
+from serving.encoding import Fault, RowEncoder, VectorRefused, digest, has_gaps
 from serving.jvm import Mojo, Score
 from serving.outcomes import outcome_of
 from serving.scorer import Lane
+from serving.variants import Challenge
 
+KEY_MARK = 49
+"""Characters at the end of a cache key that stand before its value: the last of the MOJO's digest, and the vector's."""
 WARM_UP_ROWS = 64
 WARM_UP_SECONDS = 0.25
+_warmed: dict[tuple[str, str], float] = {}
+"""Seconds of warm-up that went into the code of an algorithm of an H2O version."""
 
 
 class ServedModel:
     """One loaded model version.
 
     Args:
-        champion: The version, and since when it is champion.
+        champion: The version, and since when it is champion (or challenger).
         mojo: Its MOJO in the JVM.
+        variant: As what it answers: champion, canary or shadow.
 
     Raises:
         ContractViolated: The MOJO does not fit the registered input schema.
     """
 
-    def __init__(self, champion: Champion, mojo: Mojo) -> None:
+    def __init__(self, champion: Champion, mojo: Mojo, variant: str = "champion") -> None:
         self.version: ModelVersion = champion.model
         self.since: datetime = champion.since
+        self.name = (self.version.use_case, self.version.region, str(self.version.version))
         self.encoder = RowEncoder(self.version.input_schema, mojo.names, mojo.domains)
         self.levels = {
             name: domain for name, domain in zip(mojo.names, mojo.domains, strict=True) if domain is not None
@@ -43,14 +52,31 @@ class ServedModel:
         self.mojo = mojo
         self.outcome = outcome_of(mojo)
         self.lane = Lane(mojo.slot())
-        self.hit_share = HitShare()
+        self.cache_use = CacheUse()
         self._key_prefix = f"pred:{self.version.mojo_sha256}:"
-        self.model_text = self.version.reference.model_dump_json()
+        reference = self.version.reference.model_dump_json()
+        self.model_text = reference
+        """The answering model, as answers name it."""
+        self._model_text = f'{reference},"variant":"{variant}"'
+        self.variant = variant
+        self.challenge: Challenge | None = None
+        """The challenger beside this champion."""
+        self.bytes = 0
+        """What its MOJO takes, unpacked; the JVM keeps trees as they are written."""
+        self.uses = 0
+        """Requests since they were last added to `heat`; counted without a lock."""
+        self.heat, self.heat_at = 0.0, 0.0
+        """How much it is used, and when (monotonic seconds) that was last brought up to date; see `ModelMemory`."""
 
     @classmethod
-    def load(cls, champion: Champion, mojo: Path, genmodel: Path) -> ServedModel:
-        """Load a champion from its two verified files."""
-        return cls(champion, Mojo(mojo, genmodel))
+    def load(cls, champion: Champion, mojo: Path, genmodel: Path, variant: str = "champion") -> ServedModel:
+        """Load a champion, or a challenger, from its two verified files."""
+        model = cls(champion, Mojo(mojo, genmodel), variant)
+        with zipfile.ZipFile(mojo) as archive:
+            # What lies under experimental/ describes the model for people and is not loaded.
+            sizes = [each.file_size for each in archive.infolist() if not each.filename.startswith("experimental/")]
+            model.bytes = sum(sizes)
+        return model
 
     def cache_key(self, row: bytes) -> str:
         """Key of the look-aside cache: model and vector, so that a promotion needs no invalidation."""
@@ -63,30 +89,49 @@ class ServedModel:
             VectorRefused: Names every feature that does not fit.
         """
         name = self.version.region_feature
-        if name is None:
-            return self.encoder.encode(features)
-        if name in features:
+        if name is not None and name in features:
             raise VectorRefused([Fault(f"features.{name}", "is the region, which the request names", features[name])])
-        return self.encoder.encode({**features, name: region})
+        return self.encoder.encode(self.completed(features, region))
+
+    def completed(self, features: Mapping[str, Any], region: str) -> Mapping[str, Any]:
+        """A vector with the region as one of its features, where that is one."""
+        name = self.version.region_feature
+        return features if name is None else {**features, name: region}
 
     def faults(self, features: Mapping[str, Any], region: str) -> list[Fault]:
         """Everything that is wrong with a vector."""
-        name = self.version.region_feature
-        return self.encoder.faults(features if name is None else {**features, name: region})
+        return self.encoder.faults(self.completed(features, region))
 
-    def cache_value(self, score: Score) -> bytes:
-        """What the cache keeps of a prediction: the class and the probabilities, nothing of the request."""
-        return f"{{{self.outcome.text(score)}}}".encode()
+    def gaps(self, features: Mapping[str, Any], region: str, row: bytes) -> str:
+        """Which features were scored as missing, as members of the answer, each after a comma; mostly none."""
+        if not has_gaps(row):
+            return ""
+        gaps = self.encoder.gaps(self.completed(features, region), row)
+        return "".join([f',"{kind}":{json.dumps(names)}' for kind, names in gaps._asdict().items() if names])
 
-    def from_cache(self, value: bytes) -> Score | None:
-        """The prediction a cache value stands for; None when it is not one this model could have given."""
-        return self.outcome.parse(value)
+    def cache_value(self, key: str, score: Score) -> bytes:
+        """What the cache keeps of a prediction: a mark of its key, the class and the probabilities.
 
-    def answer(self, entity_id: uuid.UUID, score: Score, *, cached: bool, fallback: bool = False) -> bytes:
-        """The whole answer as JSON: `PredictResponse`, written once."""
+        Nothing of the request: what its vector lacks is told anew in each answer.
+        """
+        return f"{key[-KEY_MARK:]}{{{self.outcome.text(score)}}}".encode()
+
+    def from_cache(self, key: str, value: bytes) -> Score | None:
+        """The prediction a cache value stands for; None when it is not one this model could have given.
+
+        By the mark an answer of Redis that belongs to another question is found out.
+        """
+        if value[:KEY_MARK] != key[-KEY_MARK:].encode():
+            return None
+        return self.outcome.parse(value[KEY_MARK:])
+
+    def answer(
+        self, entity_id: uuid.UUID, score: Score, *, cached: bool, fallback: bool = False, members: str = ""
+    ) -> bytes:
+        """The whole answer as JSON: `PredictResponse`, written once; `members` are further ones, each after a comma."""
         return (
-            f'{{"entity_id":"{entity_id}",{self.outcome.text(score)},"model":{self.model_text},'
-            f'"fallback":{"true" if fallback else "false"},"cached":{"true" if cached else "false"}}}'
+            f'{{"entity_id":"{entity_id}",{self.outcome.text(score)},"model":{self._model_text},'
+            f'"fallback":{"true" if fallback else "false"},"cached":{"true" if cached else "false"}{members}}}'
         ).encode()
 
     def example(self, choose: random.Random | None = None) -> dict[str, Any]:
@@ -112,6 +157,8 @@ class ServedModel:
     def warm_up(self, clock: Any) -> int:
         """Score random vectors until the JIT has had its chance, so that no request pays for it.
 
+        Models of one algorithm share their code, so the second one and the thousandth only show that they score.
+
         Args:
             clock: Monotonic seconds.
 
@@ -121,12 +168,15 @@ class ServedModel:
         choose = random.Random(1)
         vectors = [self.example(choose) for _ in range(WARM_UP_ROWS)]
         rows: Sequence[bytes] = [self.row(vector, self.version.region) for vector in vectors]
-        until = clock() + WARM_UP_SECONDS
+        code = self.version.genmodel_sha256, self.version.algorithm
+        began = clock()
+        until = began + WARM_UP_SECONDS - _warmed.get(code, 0.0)
         scored = 0
         while not scored or clock() < until:
             for score in self.lane.model.score(rows):
-                self.cache_value(score)
+                self.outcome.text(score)
             scored += len(rows)
+        _warmed[code] = _warmed.get(code, 0.0) + clock() - began
         return scored
 
 

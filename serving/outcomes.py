@@ -26,6 +26,9 @@ class Outcome(Protocol):
     def parse(self, value: bytes) -> Score | None:
         """The score that a kept answer stands for; None when the model could not have given it."""
 
+    def values(self, score: Score) -> tuple[str | float, dict[str, float] | None]:
+        """Prediction and probabilities of a score that was answered."""
+
 
 def outcome_of(mojo: Mojo) -> Outcome:
     """The outcome of a model by what its MOJO predicts.
@@ -71,6 +74,10 @@ class Classes:
         fits = all(type(p) is float and 0.0 <= p <= 1.0 for p in probabilities)
         return [float(index), *probabilities] if fits else None
 
+    def values(self, score: Score) -> tuple[str | float, dict[str, float] | None]:
+        """See `Outcome`."""
+        return self._labels[int(score[0])], dict(zip(self._labels, score[1:], strict=True))
+
 
 class TwoClasses(Classes):
     """One of two classes: by far the most frequent case, written without a loop."""
@@ -101,6 +108,10 @@ class NumberOutcome:
         except (ValueError, KeyError, TypeError):
             return None
         return [number] if type(number) is float and math.isfinite(number) else None
+
+    def values(self, score: Score) -> tuple[str | float, dict[str, float] | None]:
+        """See `Outcome`."""
+        return score[0], None
 
 
 def _no_prediction(score: Score) -> ArithmeticError:

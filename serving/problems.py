@@ -22,9 +22,11 @@ from mage_platform.errors import (
     ModelNotFound,
     NotFound,
     PlatformError,
+    SidecarUnavailable,
     Unavailable,
 )
 from serving.encoding import Fault
+from serving.refusals import KeyRefused, NotAllowed, Overloaded, TooManyRequests
 
 log = structlog.get_logger()
 MEDIA_TYPE = "application/problem+json"
@@ -55,6 +57,10 @@ class BodyNotJson(ContractViolated):
 
 class BodyTooSlow(ContractViolated):
     """The body did not come within the time the sidecar waits for it."""
+
+
+class AnswerTooSlow(SidecarUnavailable):
+    """A prediction took longer than the sidecar's time for it, and was given up."""
 
 
 class RequestInvalid(ContractViolated):
@@ -109,9 +115,15 @@ class VectorTooOld(ContractViolated):
         self.faults = (fault,)
 
 
+class ExplanationsNotAvailable(ContractViolated):
+    """The model that answers cannot be explained, nor is there another one to explain in its place."""
+
+
 # The first line that fits decides.
 TABLE: tuple[tuple[type[PlatformError], int, str, str], ...] = (
     (BodyMalformed, 400, "body-malformed", "The body is not valid JSON"),
+    (KeyRefused, 401, "key-refused", "No key came with the request, or none that counts"),
+    (NotAllowed, 403, "not-allowed", "The key is not for this"),
     (BodyTooSlow, 408, "body-too-slow", "The body did not arrive in time"),
     (BodyTooLarge, 413, "body-too-large", "The body is too large"),
     (BodyNotJson, 415, "body-not-json", "The body is said to be something else than JSON"),
@@ -119,10 +131,14 @@ TABLE: tuple[tuple[type[PlatformError], int, str, str], ...] = (
     (FeaturesInvalid, 422, "features-invalid", "The feature vector does not keep the model's schema"),
     # 409 and not 422: the request is in order, it is what is stored that stands against it, until the next ingest.
     (VectorTooOld, 409, "vector-too-old", "The stored feature vector is older than the use case allows"),
+    (ExplanationsNotAvailable, 409, "explanations-not-available", "The model cannot be explained"),
+    (TooManyRequests, 429, "too-many-requests", "More requests than the limit allows"),
     (ContractViolated, 422, "contract-violated", "The request cannot be answered as it is"),
     (ModelNotFound, 404, "model-not-found", "No model answers for this use case and region"),
     (EntityNotFound, 404, "entity-not-found", "No feature vector of this entity is stored"),
     (NotFound, 404, "not-found", "There is no such thing"),
+    (Overloaded, 503, "overloaded", "More is asked than can be answered in time"),
+    (AnswerTooSlow, 503, "answer-too-slow", "The answer took too long"),
     (Unavailable, 503, "unavailable", "Not available at the moment"),
 )
 
@@ -162,7 +178,7 @@ def problem_of(error: BaseException) -> tuple[int, str, bytes]:
         text = "The sidecar failed; its log has the cause under this instance"
         return 500, "internal-error", _write(500, "internal-error", "The sidecar failed", text, instance, [])
     status, slug, title = next(line[1:] for line in TABLE if isinstance(error, line[0]))
-    if status >= 500:
+    if status >= 500 and not isinstance(error, Overloaded):  # of which there may be thousands a second
         log.warning("request not answered", instance=instance, reason=error.message)
     faults = getattr(error, "faults", None) or ([Fault(error.field, error.message)] if error.field is not None else [])
     return status, slug, _write(status, slug, title, error.message, instance, faults)
@@ -175,6 +191,8 @@ def problem_of_status(status: int, detail: str) -> bytes:
 
 def as_invalid_request(error: ValidationError) -> RequestInvalid | BodyMalformed:
     """What pydantic found, as faults that name their fields."""
+    if (count := error.error_count()) > MOST_FAULTS:  # to tell them one by one takes the event loop a second
+        return RequestInvalid([Fault("body", f"breaks {count} rules, too many to name: see the documentation")])
     found = error.errors(include_url=False, include_context=False)
     if found and found[0]["type"] == "json_invalid":
         return BodyMalformed(f"the body is not valid JSON: {found[0]['msg'].removeprefix('Invalid JSON: ')}")
@@ -256,12 +274,13 @@ def _short(text: str) -> str:
     return text if len(text) <= LONGEST_VALUE else text[: LONGEST_VALUE - 1] + "…"
 
 
-Status = Literal[400, 404, 408, 409, 413, 415, 422, 500, 503]
+Status = Literal[400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 500, 503]
 
 
 def responses(*statuses: Status) -> dict[int | str, dict[str, Any]]:
     """What an OpenAPI operation says about its problems."""
     titles: dict[int, str] = {status: title for _, status, _, title in reversed(TABLE)}
+    titles[503] = TABLE[-1][3]
     schema = {"schema": {"$ref": "#/components/schemas/Problem"}}
     return {
         status: {"description": titles.get(status, "The sidecar failed"), "content": {MEDIA_TYPE: schema}}

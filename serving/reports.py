@@ -54,7 +54,7 @@ def add_reports(app: FastAPI, settings: Settings, repository: Repository) -> Non
         """Decision, metrics beside all rivals, plots, data and lineage: `?format=json` or `Accept: application/json`
         gives the document, everything else the page."""
         if version is None:
-            served = repository.model(use_case, region).version
+            served = repository.champion(use_case, region).model
             region, version = served.region, served.version
         kind = format or wanted(accept)
         text = await asyncio.to_thread(_read, settings, kind, use_case, region, version)

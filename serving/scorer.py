@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from mage_platform.errors import SidecarUnavailable
 from serving.jvm import Score, ScoresRows
+from serving.refusals import Overloaded
 
 log = structlog.get_logger()
 MAXIMUM_WAITING = 10_000
@@ -44,25 +44,35 @@ class Scorer:
     Args:
         threads: Batches (of different models) that are scored side by side.
         maximum_waiting: Requests that may wait; one more is refused rather than kept.
+        longest_wait_seconds: One that would wait longer for its model, by what rows take at the moment, is refused.
     """
 
-    def __init__(self, *, threads: int, maximum_waiting: int = MAXIMUM_WAITING) -> None:
+    def __init__(
+        self, *, threads: int, maximum_waiting: int = MAXIMUM_WAITING, longest_wait_seconds: float = 1.0
+    ) -> None:
         self._executor = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="inference")
         self._maximum_waiting = maximum_waiting
-        self._waiting = 0
+        self._longest_wait = longest_wait_seconds
+        self.waiting = 0
+        """Requests that wait or are being scored."""
+        self.hops: dict[int, int] = {}
+        """How many hops to the executor had so many rows, by rows."""
         self._loop = asyncio.get_running_loop()
 
     def submit(self, lane: Lane, row: bytes) -> asyncio.Future[Score]:
         """Score one encoded row.
 
         Raises:
-            SidecarUnavailable: Too many requests wait already.
+            Overloaded: Too many requests wait already, or it would wait too long.
         """
-        if self._waiting >= self._maximum_waiting:
-            raise SidecarUnavailable(f"{self._waiting} predictions are waiting already: try again in a second")
+        if self.waiting >= self._maximum_waiting:
+            raise Overloaded(f"{self.waiting} predictions are waiting already: try again in a second")
+        wait = len(lane.waiting) * lane.model.seconds_per_row
+        if wait > self._longest_wait:
+            raise Overloaded(f"the model is busy for the next {wait:.3g} seconds: try again after that", wait)
         future: asyncio.Future[Score] = self._loop.create_future()
         lane.waiting.append((row, future))
-        self._waiting += 1
+        self.waiting += 1
         if not lane.under_way:
             lane.under_way = True
             # Not at once: what the loop has read in this same turn rides along.
@@ -76,6 +86,7 @@ class Scorer:
     def _dispatch(self, lane: Lane) -> None:
         batch = lane.waiting[: lane.model.capacity]
         lane.waiting = lane.waiting[lane.model.capacity :]
+        self.hops[len(batch)] = self.hops.get(len(batch), 0) + 1
         self._executor.submit(copy_context().run, self._score, lane, batch)
 
     def _score(self, lane: Lane, batch: list[_Waiting]) -> None:
@@ -88,7 +99,7 @@ class Scorer:
             self._dispatch(lane)
         else:
             lane.under_way = False
-        self._waiting -= len(batch)
+        self.waiting -= len(batch)
         for (_, future), outcome in zip(batch, outcomes, strict=True):
             if future.done():  # its request was cancelled
                 continue

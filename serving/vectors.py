@@ -21,6 +21,7 @@ from mage_platform.contracts import FeatureVector
 from mage_platform.errors import DatabaseUnavailable
 from mage_platform.features.online import latest_vector, latest_vectors
 from mage_platform.settings import Settings
+from serving.cache import Cache
 from serving.encoding import Fault
 from serving.problems import VectorNotStored
 from serving.vector_cache import VectorCache, VectorCounts
@@ -87,6 +88,11 @@ class StoredVectors:
     def counts(self) -> VectorCounts:
         """What the cache found since the start."""
         return self._cache.counts
+
+    @property
+    def cache(self) -> Cache:
+        """The way to Redis."""
+        return self._cache.cache
 
     async def latest(self, use_case: str, region: str, entity_id: UUID, not_after: datetime | None) -> FeatureVector:
         """The newest vector of an entity, not later than `not_after` where that is given.

@@ -12,6 +12,7 @@ import httpx
 from rich.console import Console
 from rich.markup import escape
 
+from mage_platform.api_keys import own_headers, own_key_file
 from mage_platform.command_line.models import MODEL_COLUMNS, model_row
 from mage_platform.command_line.output import print_table
 from mage_platform.command_line.pipelines import mage_address, raise_if_failed, run_pipeline
@@ -128,8 +129,10 @@ def _show_request(settings: Settings, console: Console, champion: Champion, enti
     model = champion.model
     request = {"use_case": model.use_case, "region": model.region, "entity_id": entity_id}
     console.print("\n[bold]One real request and its answer[/]")
+    key = f' -H "authorization: Bearer $(cat {own_key_file(settings)})"' if own_headers(settings) else ""
     console.print(
-        f"  curl -s {settings.sidecar.url}/v1/predict -H 'content-type: application/json' -d '{json.dumps(request)}'",
+        f"  curl -s {settings.sidecar.url}/v1/predict{key} -H 'content-type: application/json' "
+        f"-d '{json.dumps(request)}'",
         highlight=False, markup=False, soft_wrap=True,
     )  # fmt: skip
     answer = ask_when_served(settings, request, version=model.version)
@@ -146,7 +149,9 @@ def ask_when_served(settings: Settings, request: dict[str, Any], *, version: int
     address = f"{settings.sidecar.url}/v1/models/{request['use_case']}/{request['region']}"
     while True:
         try:
-            response = httpx.get(address, timeout=5.0)
+            response = httpx.get(address, headers=own_headers(settings), timeout=5.0)
+            if response.status_code in (401, 403):
+                return ask(settings, request)  # which says what is wrong with the key
             if response.is_success and response.json()["model"]["version"] == version:
                 return ask(settings, request)
         except httpx.HTTPError:

@@ -15,7 +15,7 @@ from mage_platform.contracts.metrics import METRIC_TITLES, METRICS
 from mage_platform.database import connect
 from mage_platform.database.connections import Connection
 from mage_platform.errors import ModelNotFound
-from mage_platform.registry import alias_history, champion, last_decision, model_version
+from mage_platform.registry import alias_history, challenger_history, champion, last_decision, model_version
 from mage_platform.validation.quarantine import report_of
 
 
@@ -32,8 +32,10 @@ def show(use_case: str, region: str, version: int | None, as_json: bool) -> None
         run = model.lineage.validation_run
         validation = report_of(connection, use_case, run) if run else None
         moves = alias_history(connection, use_case=use_case, region=region)
+        changes = challenger_history(connection, use_case=use_case, region=region)
     if as_json:
-        print_json({"model": model, "decision": decision, "validation": validation, "alias_history": moves})
+        histories = {"alias_history": moves, "challenger_history": changes}
+        print_json({"model": model, "decision": decision, "validation": validation, **histories})
         return
     print_table(["", ""], _facts(model), empty="")
     if validation is not None:

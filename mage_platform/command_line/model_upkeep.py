@@ -58,6 +58,7 @@ def prune(names: Sequence[str], dry_run: bool, as_json: bool) -> None:
     Each training does so at its end. A use case keeps the MOJOs of its newest `retention: {keep_versions: 10}` versions
     a region and of all younger than `{keep_days: 30}` days; of a version with an alias, of one an alias left within
     those days, and of the one `models rollback` goes back to, always. Metrics, lineage and history stay for ever.
+    Logged predictions go after `{keep_predictions_days: 90}`.
     A use case that is registered but no longer declared keeps everything.
     """
     settings = present_settings()
@@ -76,7 +77,8 @@ def _tell(pruned: pruning.Pruned, dry_run: bool) -> None:
     print_table(["region", "version", "algorithm"], rows, empty=f"{pruned.use_case}: no MOJO is past its retention.")
     click.echo(
         f"{pruned.use_case}: {'would free' if dry_run else 'freed'} {pruned.freed_bytes / 2**20:,.1f} MiB in the "
-        f"database, {len(pruned.run_folders)} folders of runs and {len(pruned.cached_files)} copies on the disk"
+        f"database, {len(pruned.run_folders)} folders of runs and {len(pruned.cached_files)} copies on the disk; "
+        f"{pruned.predictions:,} logged predictions {'are' if dry_run else 'were'} past their retention"
     )
 
 

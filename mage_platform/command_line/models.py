@@ -6,18 +6,20 @@ import getpass
 
 import click
 
+from mage_platform.command_line.model_challengers import canary, shadow, share_text, withdraw
 from mage_platform.command_line.model_details import diff, show
 from mage_platform.command_line.model_report import report
 from mage_platform.command_line.model_reproduction import reproduce
 from mage_platform.command_line.output import json_option, print_json, print_table
 from mage_platform.command_line.surroundings import present_settings
-from mage_platform.contracts import POOLED, AliasMove, ModelVersion
+from mage_platform.contracts import POOLED, AliasMove, Challenger, ModelVersion
 from mage_platform.contracts.metrics import METRIC_TITLES, METRICS
 from mage_platform.database import connect
 from mage_platform.database.connections import Connection
 from mage_platform.errors import ContractViolated, ModelNotFound
 from mage_platform.registry import (
     alias_history,
+    challengers,
     champion,
     champions,
     model_version,
@@ -37,6 +39,9 @@ def models() -> None:
 models.add_command(show)
 models.add_command(diff)
 models.add_command(report)
+models.add_command(canary)
+models.add_command(shadow)
+models.add_command(withdraw)
 models.add_command(reproduce)
 
 
@@ -46,38 +51,53 @@ models.add_command(reproduce)
 @click.option("--all", "every", is_flag=True, help="Every version, not just the champions.")
 @json_option
 def list_models(use_case: str | None, region: str | None, every: bool, as_json: bool) -> None:
-    """The champions (*) beside the naive baseline.
+    """The champions (*) and challengers beside the naive baseline.
 
     --all lists every registered version.
     """
     with connect(present_settings()) as connection:
         serving = champions(connection, use_case=use_case, region=region)
-        versions = [each.model for each in serving]
+        beside = challengers(connection, use_case=use_case, region=region)
+        versions = [each.model for each in serving] + [each.model for each in beside]
+        versions.sort(key=lambda each: (each.use_case, each.region, -each.version))
         if every:
             versions = model_versions(connection, use_case=use_case, region=region)
-    names = {(each.model.use_case, each.model.region, each.model.version) for each in serving}
+    names = {_name(each.model) for each in serving}
+    parts = {_name(each.model): each for each in beside}
     if as_json:
+        facts = {"mode", "share", "since"}
         print_json(
             [
-                {**each.model_dump(mode="json"), "champion": (each.use_case, each.region, each.version) in names}
-                for each in versions
+                {
+                    **each.model_dump(mode="json"),
+                    "champion": _name(each) in names,
+                    "challenger": part.model_dump(mode="json", include=facts) if part else None,
+                }
+                for each, part in ((each, parts.get(_name(each))) for each in versions)
             ]
         )
         return
     print_table(
         MODEL_COLUMNS,
-        [model_row(each, is_champion=(each.use_case, each.region, each.version) in names) for each in versions],
+        [model_row(each, is_champion=_name(each) in names, challenger=parts.get(_name(each))) for each in versions],
         empty="No model is registered yet: `mage-platform run train_regional_models` trains one for each region.",
     )
+
+
+def _name(model: ModelVersion) -> tuple[str, str, int]:
+    return model.use_case, model.region, model.version
 
 
 MODEL_COLUMNS = ("use case", "region", "version", "algorithm", "metric", "value", "naive", "test rows")
 
 
-def model_row(model: ModelVersion, *, is_champion: bool) -> list[object]:
-    """One line of the table of models; a champion's version bears a star, one without its MOJO says so."""
+def model_row(model: ModelVersion, *, is_champion: bool, challenger: Challenger | None = None) -> list[object]:
+    """One line of the table of models; a champion's version bears a star, a challenger's its part, one without its MOJO
+    says so."""
     metric = METRICS[model.metrics.kind][0]
     mark = "*" if is_champion else " dropped" if model.artifacts_dropped_at else ""
+    if challenger is not None:
+        mark = f" {share_text(challenger)}"
     return [
         model.use_case,
         "* (all)" if model.region == POOLED else model.region,

@@ -8,11 +8,14 @@ from typing import Any
 import click
 
 from mage_platform import __version__
+from mage_platform.command_line.decisions import decisions
 from mage_platform.command_line.entities import features
+from mage_platform.command_line.keys import keys
 from mage_platform.command_line.model_upkeep import prune, sign
 from mage_platform.command_line.models import models
 from mage_platform.command_line.pipelines import run
-from mage_platform.command_line.predictions import predict
+from mage_platform.command_line.prediction_log import predictions
+from mage_platform.command_line.predictions import explain, predict
 from mage_platform.command_line.quarantine import quarantine
 from mage_platform.command_line.stack import doctor, status, up
 from mage_platform.command_line.use_cases import use_case
@@ -60,7 +63,8 @@ def program() -> None:
 
 for command in (sign, prune):
     models.add_command(command)
-for command in (up, status, doctor, run, predict, models, features, quarantine, use_case):
+COMMANDS = (up, status, doctor, run, predict, explain, predictions, models, keys, features, quarantine, use_case)
+for command in (*COMMANDS, decisions):
     program.add_command(command)
 
 

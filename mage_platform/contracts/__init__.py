@@ -3,18 +3,34 @@
 Producer and consumer import the same classes from here; nobody declares them again.
 """
 
-from mage_platform.contracts.evaluation import Evaluation, PromotionDecision
-from mage_platform.contracts.features import FeatureColumn, FeatureVector, InputSchema, entity_id_of
-from mage_platform.contracts.metrics import BinaryMetrics, MulticlassMetrics, RegressionMetrics, TargetKind
-from mage_platform.contracts.models import AliasMove, Champion, ModelReference, ModelVersion, NewVersion
-from mage_platform.contracts.prediction import (
+from mage_platform.contracts.batch import (
     BatchHead,
     PredictBatchRequest,
     PredictBatchResponse,
     PredictColumnsResponse,
+    PredictRow,
+)
+from mage_platform.contracts.evaluation import Evaluation, PromotionDecision
+from mage_platform.contracts.features import FeatureColumn, FeatureVector, InputSchema, entity_id_of
+from mage_platform.contracts.metrics import BinaryMetrics, MulticlassMetrics, RegressionMetrics, TargetKind
+from mage_platform.contracts.models import (
+    AliasMove,
+    Challenger,
+    ChallengerChange,
+    ChallengerMode,
+    Champion,
+    Deployment,
+    ModelReference,
+    ModelVersion,
+    NewVersion,
+)
+from mage_platform.contracts.prediction import (
+    Contribution,
+    ExplainedBy,
+    ExplainResponse,
     PredictRequest,
     PredictResponse,
-    PredictRow,
+    VectorUsed,
 )
 from mage_platform.contracts.strict import POOLED
 from mage_platform.contracts.training import (
@@ -39,8 +55,15 @@ __all__ = [
     "BinaryMetrics",
     "BrokenExpectation",
     "Candidate",
+    "Challenger",
+    "ChallengerChange",
+    "ChallengerMode",
     "Champion",
+    "Contribution",
+    "Deployment",
     "Evaluation",
+    "ExplainResponse",
+    "ExplainedBy",
     "FailedCandidate",
     "FeatureColumn",
     "FeatureVector",
@@ -67,5 +90,6 @@ __all__ = [
     "TrainingWindow",
     "UseCase",
     "ValidationReport",
+    "VectorUsed",
     "entity_id_of",
 ]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import sys
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
@@ -26,6 +28,14 @@ class FeatureVector(Contract):
     )
 
 
+_KINDS = {
+    "integer": "must be a whole number",
+    "number": "must be a number",
+    "category": "must be text",
+    "boolean": "must be true or false",
+}
+
+
 class FeatureColumn(Contract):
     """Type and range of one feature."""
 
@@ -37,6 +47,9 @@ class FeatureColumn(Contract):
     """Greatest value, inclusive. Only for numbers."""
     missing: Literal["allowed", "refused"] = "refused"
     """Whether a vector may hold null here."""
+    unknown: Literal["missing", "refused"] = "missing"
+    """What a prediction does with a level the model was not trained on: take it as missing, as H2O does, or refuse it.
+    Only for categories."""
     description: str = ""
     """What it means, with its unit."""
 
@@ -45,9 +58,36 @@ class FeatureColumn(Contract):
         if self.type in ("category", "boolean") and (self.minimum is not None or self.maximum is not None):
             at = "minimum" if self.minimum is not None else "maximum"
             raise FieldError(f"a {self.type} has no minimum or maximum: leave {at} out", at)
+        if self.type != "category" and self.unknown != "missing":
+            raise FieldError(f"only a category has levels that may be unknown, no {self.type}: leave it out", "unknown")
         if self.minimum is not None and self.maximum is not None and self.minimum > self.maximum:
             raise FieldError(f"minimum {self.minimum:g} is above maximum {self.maximum:g}: change one", "minimum")
         return self
+
+    def broken_rule(self, value: Any) -> str | None:
+        """The rule that a value of JSON breaks, as a sentence's end; None when it fits.
+
+        >>> FeatureColumn(type="integer", maximum=12).broken_rule(13)
+        'must be at most 12'
+        """
+        if value is None:
+            return None if self.missing == "allowed" else "must not be null"
+        kind = type(value)
+        if self.type == "category":
+            return None if kind is str else _KINDS["category"]
+        if self.type == "boolean":
+            return None if kind is bool else _KINDS["boolean"]
+        if kind not in (int, float):
+            return _KINDS[self.type]
+        if kind is float and not math.isfinite(value):
+            return "must be finite"
+        if self.type == "integer" and kind is float and not value.is_integer():
+            return _KINDS["integer"]
+        if self.minimum is not None and value < self.minimum:
+            return f"must be at least {self.minimum:g}"
+        if self.maximum is not None and value > self.maximum:
+            return f"must be at most {self.maximum:g}"
+        return None if -sys.float_info.max <= value <= sys.float_info.max else "is too large for a float64"
 
 
 class InputSchema(Contract):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field
 
@@ -10,6 +10,14 @@ from mage_platform.contracts.features import InputSchema
 from mage_platform.contracts.metrics import Metrics
 from mage_platform.contracts.strict import Contract, Name, Region, Sha256
 from mage_platform.contracts.training import LeaderboardRow, Lineage, PartialDependence, TrainingWindow
+
+CachePolicy = Literal["always", "adaptive", "off"]
+"""Whether predictions are looked up in the cache: all, while that is measured cheaper than scoring, none."""
+
+ChallengerMode = Literal["canary", "shadow"]
+"""As canary a challenger answers its share of the entities; as shadow it scores them beside the champion's answer."""
+
+Share = Annotated[float, Field(gt=0, le=1)]
 
 
 class ModelReference(Contract):
@@ -34,8 +42,14 @@ class NewVersion(Contract):
     """The feature that holds the region, in the pooled model; filled in from the request's region."""
     cache_ttl_seconds: Annotated[int, Field(ge=1)]
     """How long a prediction may be answered from the cache."""
+    cache_policy: CachePolicy | None = None
+    """Whether predictions are looked up in the cache; None leaves it to the sidecar's setting."""
     maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
     """Greatest age of a stored vector that a prediction may be made from; None takes any."""
+    default_features: dict[str, Any] | None = None
+    """Vector of an entity whose own is missing or too old; None refuses the prediction."""
+    log_predictions: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the predictions that are kept with their vectors."""
     metrics: Metrics
     naive_metrics: Metrics
     leaderboard: list[LeaderboardRow]
@@ -87,6 +101,23 @@ class Champion(Contract):
     since: AwareDatetime
 
 
+class Challenger(Contract):
+    """The version that the alias `challenger` points to, how it takes part, and since when."""
+
+    model: ModelVersion
+    mode: ChallengerMode
+    share: Share
+    """Of the entities, by a hash of their id: an entity stays where it is while version and share stand."""
+    since: AwareDatetime
+
+
+class Deployment(Contract):
+    """Who answers for a region."""
+
+    champion: Champion
+    challenger: Challenger | None = None
+
+
 class AliasMove(Contract):
     """One move of an alias, kept for ever."""
 
@@ -97,4 +128,18 @@ class AliasMove(Contract):
     to_version: int
     moved_at: AwareDatetime
     moved_by: str
+    reason: str
+
+
+class ChallengerChange(Contract):
+    """One change of how a challenger takes part, kept for ever."""
+
+    use_case: Name
+    region: Region
+    version: Annotated[int, Field(ge=1)]
+    mode: ChallengerMode | None
+    """None: it takes part no more."""
+    share: Share | None
+    changed_at: AwareDatetime
+    changed_by: str
     reason: str

@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 from mage_platform.contracts.models import ModelReference
 from mage_platform.contracts.strict import Contract, Name, Region
 
 
+def no_number(moment: Any) -> Any:
+    """Seconds since 1970 would be taken for a time, also as text, and nobody could tell them from milliseconds."""
+    if isinstance(moment, int | float) or (isinstance(moment, str) and moment[4:5] != "-"):
+        raise PydanticCustomError("datetime_type", "Input should be a valid datetime")
+    return moment
+
+
 class PredictRequest(Contract):
     """One prediction: by features, or by entity (then its newest stored vector is looked up)."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "not": {
+                "required": ["features", "overrides"],
+                "properties": {"features": {"type": "object"}, "overrides": {"type": "object"}},
+            }
+        }
+    )
 
     use_case: Name = Field(..., description="Name of the use case", examples=["flight_delays"])
     region: Region = Field(..., description="Region whose champion answers", examples=["JFK"])
@@ -20,10 +37,23 @@ class PredictRequest(Contract):
     features: dict[str, Any] | None = Field(
         None, description="Feature vector; left out, the entity's newest vector is looked up"
     )
-    event_time: AwareDatetime | None = Field(
+    overrides: dict[str, Any] | None = Field(
+        None, description="Features that replace those of the vector that is looked up; not beside `features`"
+    )
+    event_time: Annotated[AwareDatetime, BeforeValidator(no_number)] | None = Field(
         None,
         description="Moment of the prediction, with time zone; the newest vector not after it is looked up",
     )
+
+
+class VectorUsed(Contract):
+    """Which vector was answered for, when the request did not bring a whole one."""
+
+    source: Literal["stored", "default"] = Field(
+        ..., description="The entity's newest vector, or the use case's default where that is missing or too old"
+    )
+    event_time: AwareDatetime | None = Field(None, description="When the stored vector was true; null for the default")
+    overridden: list[str] = Field([], description="Features that the request replaced")
 
 
 class PredictResponse(Contract):
@@ -35,85 +65,65 @@ class PredictResponse(Contract):
     )
     probabilities: dict[str, float] | None = Field(None, description="Probability of each class; none for a number")
     model: ModelReference
+    variant: Literal["champion", "canary"] = Field(
+        "champion", description="As what the model answered: canaries answer a share of the entities"
+    )
     fallback: bool = Field(
         False, description="True when the region has no model of its own and the pooled model answered"
     )
     cached: bool = Field(..., description="True when the answer came from the cache")
-
-
-class PredictRow(Contract):
-    """One row of a batch: by features, or by entity."""
-
-    entity_id: UUID = Field(..., description="The entity: UUIDv5 of its natural key")
-    features: dict[str, Any] | None = Field(
-        None, description="Feature vector; left out, the entity's newest vector is looked up"
+    vector: VectorUsed | None = Field(
+        None, description="Which vector was answered for; left out when the request brought its features"
     )
-    event_time: AwareDatetime | None = Field(None, description="Moment of the prediction, as in a single one")
-
-
-class BatchHead(Contract):
-    """What holds for all rows of a batch."""
-
-    use_case: Name = Field(..., description="Name of the use case", examples=["flight_delays"])
-    region: Region = Field(..., description="Region whose champion answers, for all rows", examples=["JFK"])
-    on_error: Literal["refuse", "report"] = Field(
-        "refuse",
-        description="`refuse`: a faulty row refuses the batch, and nothing is scored. `report`: the other rows are "
-        "answered, a faulty one with null",
+    missing: list[str] = Field(
+        [], description="Features that were null or left out, and scored as missing; not there when none was"
+    )
+    unknown_levels: list[str] = Field(
+        [],
+        description="Features whose level the model was not trained on, and scored as missing; not there when none was",
     )
 
 
-class PredictBatchRequest(BatchHead):
-    """Many predictions, as `rows`, or as `columns` with `entity_ids` beside them, or of `entity_ids` alone.
+class Contribution(Contract):
+    """What one feature contributed to a score."""
 
-    It is read quickest when `use_case` and `region` stand first.
-    """
+    feature: str
+    value: Any = Field(..., description="What the vector holds; null where it is missing")
+    contribution: float = Field(..., description="How far it moved the score, on the explanation's scale")
 
-    rows: list[PredictRow] | None = Field(None, description="One object for each row")
-    columns: dict[str, list[Any]] | None = Field(
-        None, description="One list for each feature, all of one length; null is missing"
+
+class ExplainedBy(Contract):
+    """The model whose score is taken apart."""
+
+    algorithm: str
+    same_model: bool = Field(
+        ..., description="False when a tree model that was trained beside the answering model explains in its place"
     )
-    entity_ids: list[UUID] | None = Field(
-        None, description="The entity of each row of `columns`; without `columns`, whose newest vectors are looked up"
-    )
+    note: str | None = Field(None, description="What that means for the numbers; null for the same model")
 
 
-class RowError(Contract):
-    """One thing that is wrong with a row of a batch."""
+class ExplainResponse(Contract):
+    """A prediction taken apart: `bias` and all contributions sum up to `score`."""
 
-    row: int = Field(..., description="Number of the row, from 0")
-    field: str = Field(..., examples=["rows.17.features.month", "columns.month.17"])
-    message: str
-    value: Any = None
-
-
-class RowAnswer(Contract):
-    """The answer to one row; null for a faulty one."""
-
-    entity_id: UUID | None
-    prediction: str | float | None
-    probabilities: dict[str, float] | None
-
-
-class _BatchResponse(Contract):
+    entity_id: UUID
+    prediction: str | float = Field(..., description="As `/v1/predict` answers it")
+    probabilities: dict[str, float] | None = Field(None, description="As `/v1/predict` answers them")
     model: ModelReference
-    fallback: bool = Field(..., description="True when the pooled model answered for a region without one of its own")
-    cached: int = Field(..., description="How many rows were answered from the cache")
-    faulty: int = Field(0, description="How many rows were faulty; only with `on_error: report`")
-    errors: list[RowError] = Field([], description="What is wrong with them; the first thousand")
-
-
-class PredictBatchResponse(_BatchResponse):
-    """The answer to a batch of rows, in their order."""
-
-    rows: list[RowAnswer]
-
-
-class PredictColumnsResponse(_BatchResponse):
-    """The answer to a batch of columns, in the order of its rows."""
-
-    entity_ids: list[UUID | None] | None = Field(..., description="As they were sent; null when none were")
-    predictions: list[str | float | None]
-    probabilities: dict[str, list[float | None]] | None = Field(
-        ..., description="For each class one probability a row; none for a number"
+    fallback: bool = Field(
+        False, description="True when the region has no model of its own and the pooled model answered"
+    )
+    vector: VectorUsed | None = Field(
+        None, description="Which vector was answered for; null when the request brought its features"
+    )
+    explained_by: ExplainedBy
+    scale: Literal["log_odds", "probability", "logarithm", "number"] = Field(
+        ...,
+        description="Of score, bias and contributions: log odds or probability of the class `explains`, or the "
+        "predicted number's logarithm or the number itself",
+    )
+    explains: str | None = Field(None, description="The class whose chance the score tells; null for a number")
+    score: float = Field(..., description="Of the explaining model")
+    bias: float = Field(..., description="The score before anything is known of the vector: the mean over the training")
+    contributions: list[Contribution] = Field(
+        ..., description="Every feature of the model once, the greatest contribution (of either sign) first"
     )

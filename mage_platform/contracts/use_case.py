@@ -10,6 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from mage_platform.contracts.features import FeatureColumn, InputSchema
 from mage_platform.contracts.metrics import METRICS, Metric, TargetKind
+from mage_platform.contracts.models import CachePolicy
 from mage_platform.contracts.strict import Contract, FieldError, Name
 from mage_platform.contracts.training import TrainingWindow
 
@@ -180,19 +181,34 @@ class Serving(Contract):
     """How predictions are answered."""
 
     cache_ttl_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+    cache: CachePolicy | None = None
+    """Whether predictions are looked up in the cache: `always`, `adaptive` (while that is measured cheaper than
+    scoring) or `off`; None leaves it to the sidecar's setting."""
     maximum_vector_age_seconds: Annotated[int, Field(ge=1)] | None = None
     """A prediction by entity refuses a stored vector older than this at the prediction's moment; None takes any age."""
+    default_features: dict[str, Any] | None = None
+    """Vector that a prediction by entity is made from where the entity's own is missing or too old; the answer says so.
+    None refuses such a prediction."""
+    log_predictions: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of the predictions that are kept with their vectors: 1 is all, 0 none."""
     explanations: bool = False
     """Keep the best tree model beside a leader that cannot explain itself."""
 
+    @field_validator("cache", mode="before")
+    @classmethod
+    def _off_is_a_word(cls, policy: Any) -> Any:
+        return "off" if policy is False else policy  # YAML reads a bare `off` as false
+
 
 class Retention(Contract):
-    """How long the MOJOs of superseded versions are kept. What a version was stays readable for ever."""
+    """How long predictions and the MOJOs of superseded versions are kept. What a version was stays readable."""
 
     keep_versions: Annotated[int, Field(ge=1)] = 10
     """The newest versions of each region that keep their MOJO."""
     keep_days: Annotated[int, Field(ge=1)] = 30
     """Days for which any version keeps it, counted from its registration and from when an alias last left it."""
+    keep_predictions_days: Annotated[int, Field(ge=1)] = 90
+    """Days for which predictions are kept."""
 
 
 class UseCase(Contract):
@@ -237,6 +253,25 @@ class UseCase(Contract):
                     f"training.{field} names {unknown}, which are not features; the nearest feature is {nearest!r}",
                     "training", field, names.index(unknown[0]),
                 )  # fmt: skip
+        return self
+
+    @model_validator(mode="after")
+    def _default_vector_fits(self) -> UseCase:
+        default, columns = self.serving.default_features, self.features.columns
+        if default is None:
+            return self
+        for name in default:
+            if name not in columns:
+                nearest = get_close_matches(name, columns, n=1, cutoff=0.0)[0]
+                fault = f"{name!r} is not a feature; the nearest feature is {nearest!r}"
+                raise FieldError(fault, "serving", "default_features", name)
+        for name, column in columns.items():
+            if (rule := column.broken_rule(default.get(name))) is None:
+                continue
+            if name in default:
+                raise FieldError(f"{default[name]!r} {rule}", "serving", "default_features", name)
+            fault = f"lacks {name!r}: give every feature a value that may not be missing"
+            raise FieldError(fault, "serving", "default_features")
         return self
 
     @model_validator(mode="after")

@@ -83,19 +83,29 @@ class Environment:
 
 
 def environments_for(command: str, project: Path = PROJECT) -> list[Environment]:
-    """What a command needs: `test` adds the tools for tests and checks, `bench-feast` the one in which Feast runs."""
+    """What a command needs: `test` adds the tools for tests and checks, among them Schemathesis in an environment of
+    its own; `bench-feast` and `bench-peers` a place for what they measure."""
     platform, tools = project / "requirements.txt", project / "requirements-dev.txt"
     main_environment = (
         Environment(project / ".venv", (platform, tools))
         if command == "test"
         else Environment(project / ".venv", (platform,), optional_locks=(tools,))
     )
-    if command == "bench-feast":
-        feast = Environment(
-            place_of_state.chosen(project) / "feast-environment", (project / "benchmarks" / "feast-requirements.txt",)
+    serving = Environment(project / ".venv-serving", (project / "serving" / "requirements.txt",))
+    if command in ("bench-feast", "bench-peers"):
+        whose = command.removeprefix("bench-")
+        others = Environment(
+            place_of_state.chosen(project) / f"{whose}-environment",
+            (project / "benchmarks" / f"{whose}-requirements.txt",),
         )
-        return [main_environment, feast]
-    return [main_environment, Environment(project / ".venv-serving", (project / "serving" / "requirements.txt",))]
+        return [main_environment, others] if whose == "feast" else [main_environment, serving, others]
+    if command == "test":
+        schemathesis = Environment(
+            place_of_state.chosen(project) / "schemathesis-environment",
+            (project / "tests" / "serving" / "schemathesis-requirements.txt",),
+        )
+        return [main_environment, serving, schemathesis]
+    return [main_environment, serving]
 
 
 def digest(file: Path) -> str:

@@ -110,7 +110,9 @@ class Installer:
             ("requirements.in", "requirements.txt"),
             ("requirements-dev.in", "requirements-dev.txt"),
             ("serving/requirements.in", "serving/requirements.txt"),
+            ("tests/serving/schemathesis-requirements.in", "tests/serving/schemathesis-requirements.txt"),
             ("benchmarks/feast-requirements.in", "benchmarks/feast-requirements.txt"),
+            ("benchmarks/peers-requirements.in", "benchmarks/peers-requirements.txt"),
         ):
             argv = [str(self._find_uv()), "pip", "compile", "--generate-hashes", "--no-header", "--quiet"]
             argv += ["--no-emit-index-url", "--no-emit-find-links", "--python-version", _PYTHON]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mage_platform.contracts import AliasMove, Champion
+from mage_platform.contracts import AliasMove, ChallengerChange, ChallengerMode, Champion
 from mage_platform.database.connections import Connection
-from mage_platform.errors import ContractViolated
+from mage_platform.errors import ContractViolated, ModelNotFound
 from mage_platform.registry.artifacts import QUERIES
+from mage_platform.registry.challengers import QUERIES as OF_CHALLENGERS
+from mage_platform.registry.challengers import end_challenger, record_change
 from mage_platform.registry.versions import as_model_version, model_version
 
 
@@ -24,7 +26,8 @@ def champion(connection: Connection, use_case: str, region: str) -> Champion | N
 
 
 def champions_marker(connection: Connection) -> int:
-    """A number that changes exactly when some alias has moved; cheap enough to ask every second."""
+    """A number that grows exactly when some alias has moved or a challenger's part changed; cheap enough to ask every
+    second."""
     row = connection.execute(QUERIES.champions_marker).fetchone()
     assert row is not None
     return int(row[0])
@@ -46,6 +49,8 @@ def move_alias(
     alias: str = "champion",
 ) -> AliasMove | None:
     """Point an alias at a version and record the move, in the caller's transaction.
+
+    A challenger that becomes champion is a challenger no more.
 
     Returns:
         The recorded move; None when the alias pointed there already.
@@ -72,6 +77,9 @@ def move_alias(
     connection.execute(QUERIES.set_alias, parameters)
     row = connection.execute(QUERIES.record_move, {**parameters, "from_version": from_version}).fetchone()
     assert row is not None
+    if alias == "champion":
+        end = f"became champion: {reason}"
+        end_challenger(connection, **region_key, version=version, changed_by=moved_by, reason=end)
     return AliasMove(
         use_case=use_case,
         region=region,
@@ -82,6 +90,54 @@ def move_alias(
         moved_by=moved_by,
         reason=reason,
     )
+
+
+def set_challenger(
+    connection: Connection,
+    *,
+    use_case: str,
+    region: str,
+    version: int,
+    mode: ChallengerMode,
+    share: float,
+    changed_by: str,
+    reason: str,
+) -> ChallengerChange | None:
+    """Let a version take part beside the champion, in the caller's transaction; it takes the place of another one.
+
+    Args:
+        connection: Open.
+        use_case: Which use case.
+        region: Which region.
+        version: Which of its versions.
+        mode: Whether it answers, or is scored beside the answer.
+        share: Of the entities, above 0 and at most 1.
+        changed_by: Who.
+        reason: Why; kept in the history.
+
+    Returns:
+        The recorded change; None when it stood so already.
+
+    Raises:
+        ModelNotFound: There is no such version, or no champion to take part beside.
+        ContractViolated: It is the champion itself, or retention has dropped its artifacts.
+    """
+    lock_region(connection, use_case, region)
+    present = champion(connection, use_case, region)
+    if present is None:
+        raise ModelNotFound(
+            f"{use_case}/{region} has no champion for version {version} to take part beside: promote one first "
+            "(`mage-platform models promote`)"
+        )
+    if present.model.version == version:
+        raise ContractViolated(f"version {version} is the champion of {use_case}/{region} already", field="version")
+    place = {"use_case": use_case, "region": region}
+    moved = move_alias(connection, **place, version=version, moved_by=changed_by, reason=reason, alias="challenger")
+    part = {**place, "mode": mode, "share": share}
+    if connection.execute(OF_CHALLENGERS.set_challenger, {**part, "moved": moved is not None}).fetchone() is None:
+        return None
+    change = {**part, "version": version, "changed_by": changed_by, "reason": reason}
+    return record_change(connection, change)
 
 
 def rollback_target(moves: Sequence[AliasMove], version: int, *, alias: str = "champion") -> int | None:

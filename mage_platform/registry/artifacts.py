@@ -55,10 +55,8 @@ def fetch_artifact(connection: Connection, sha256: str, folder: Path, *, suffix:
         ArtifactCorrupt: The bytes in the registry do not match the digest.
     """
     target = folder / f"{sha256}{suffix}"
-    if target.exists() and sha256_of(target) == sha256:
-        with suppress(OSError):  # the disk is read-only
-            os.utime(target)  # used now, see forget_artifacts
-        return target
+    if (kept := kept_artifact(sha256, folder, suffix=suffix)) is not None:
+        return kept
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=f".{sha256[:12]}")
     try:
@@ -68,6 +66,16 @@ def fetch_artifact(connection: Connection, sha256: str, folder: Path, *, suffix:
         Path(name).replace(target)
     finally:
         Path(name).unlink(missing_ok=True)
+    return target
+
+
+def kept_artifact(sha256: str, folder: Path, *, suffix: str = ".zip") -> Path | None:
+    """An artifact that lies in a folder since `fetch_artifact`; None when it does not, or not as it should be."""
+    target = folder / f"{sha256}{suffix}"
+    if not target.exists() or sha256_of(target) != sha256:
+        return None
+    with suppress(OSError):  # the disk is read-only
+        os.utime(target)  # used now, see forget_artifacts
     return target
 
 

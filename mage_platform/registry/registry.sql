@@ -73,8 +73,12 @@ WHERE a.alias = 'champion'
 ORDER BY v.use_case, v.region
 
 -- name: champions_marker
--- Cheap to ask every second: it changes exactly when some alias moved.
-SELECT coalesce(max(move_id), 0) FROM platform.alias_history
+-- Cheap to ask every second. Numbers are given before they are committed: counting the latest rows tells a move that was
+-- committed after one with a higher number, and the sum still only grows.
+SELECT (SELECT coalesce(max(move_id), 0) + count(*) FROM platform.alias_history
+        WHERE move_id > (SELECT max(move_id) - 1000 FROM platform.alias_history))
+     + (SELECT coalesce(max(change_id), 0) + count(*) FROM platform.challenger_history
+        WHERE change_id > (SELECT max(change_id) - 1000 FROM platform.challenger_history))
 
 -- name: record_decision
 INSERT INTO platform.promotion_decisions (use_case, region, version, decided_at, promoted, decision)

@@ -9,8 +9,8 @@ from psycopg.types.json import Jsonb
 
 from mage_platform.contracts import ModelVersion, NewVersion
 from mage_platform.database.connections import Connection
-from mage_platform.errors import ModelNotFound
-from mage_platform.registry.artifacts import QUERIES, fetch_artifact, store_artifact
+from mage_platform.errors import ModelNotFound, NotFound
+from mage_platform.registry.artifacts import QUERIES, fetch_artifact, kept_artifact, store_artifact
 from mage_platform.registry.signatures import SigningKey, VerificationKeys
 
 _COLUMNS = {"use_case", "region", "algorithm", "run"}
@@ -92,6 +92,42 @@ def fetch_model(connection: Connection, model: ModelVersion, folder: Path, keys:
     keys.verify(model)
     mojo = fetch_artifact(connection, model.mojo_sha256, folder)
     return mojo, fetch_artifact(connection, model.genmodel_sha256, folder, suffix=".jar")
+
+
+def fetch_explainer(
+    connection: Connection, model: ModelVersion, folder: Path, keys: VerificationKeys
+) -> tuple[Path, Path]:
+    """Bring the tree model that is kept beside a version to a folder, verified as `fetch_model` verifies the version.
+
+    The signature of the version is over the explainer's digest too.
+
+    Returns:
+        The paths of its MOJO zip and of the genmodel jar.
+
+    Raises:
+        SignatureInvalid, ArtifactCorrupt: See `fetch_model`.
+        NotFound: There is none, or an artifact is not there.
+    """
+    keys.verify(model)
+    if model.explainer_sha256 is None:
+        raise NotFound(f"no tree model is kept beside version {model.version} of {model.use_case}/{model.region}")
+    mojo = fetch_artifact(connection, model.explainer_sha256, folder)
+    return mojo, fetch_artifact(connection, model.genmodel_sha256, folder, suffix=".jar")
+
+
+def kept_model(model: ModelVersion, folder: Path, keys: VerificationKeys) -> tuple[Path, Path] | None:
+    """A version's artifacts that lie in a folder since `fetch_model`, verified as it does.
+
+    Returns:
+        The paths of the MOJO zip and of the genmodel jar; None when one is not there, or is not what was signed.
+
+    Raises:
+        SignatureInvalid: No known key signed these artifacts for this use case, region and version.
+    """
+    keys.verify(model)
+    mojo = kept_artifact(model.mojo_sha256, folder)
+    genmodel = kept_artifact(model.genmodel_sha256, folder, suffix=".jar")
+    return (mojo, genmodel) if mojo is not None and genmodel is not None else None
 
 
 def model_versions(

@@ -85,6 +85,8 @@ def _narrowed(before: FeatureColumn, now: FeatureColumn) -> list[str]:
         changes.append(f"is {now.type}, no longer {before.type}")
     if before.missing == "allowed" and now.missing == "refused":
         changes.append("must no longer be missing")
+    if before.unknown == "missing" and now.unknown == "refused":
+        changes.append("must no longer have a level that training did not see")
     if now.minimum is not None and (before.minimum is None or before.minimum < now.minimum):
         changes.append(f"must be at least {now.minimum:g}, before {_bound(before.minimum)}")
     if now.maximum is not None and (before.maximum is None or before.maximum > now.maximum):

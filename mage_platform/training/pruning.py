@@ -14,6 +14,7 @@ import structlog
 from mage_platform.contracts import ModelReference, ModelVersion, UseCase
 from mage_platform.contracts.strict import Contract
 from mage_platform.database import connect
+from mage_platform.predictions import drop_predictions
 from mage_platform.registry import champions, digests_of_runs, drop_artifacts, forget_artifacts, sha256_of
 from mage_platform.settings import Settings
 
@@ -33,6 +34,8 @@ class Pruned(Contract):
     run_folders: list[str]
     cached_files: list[str]
     """Copies of artifacts on the local disk."""
+    predictions: int
+    """Rows of the prediction log."""
 
 
 def prune(settings: Settings, use_case: UseCase, *, dry_run: bool = False, now: datetime | None = None) -> Pruned:
@@ -48,8 +51,10 @@ def prune(settings: Settings, use_case: UseCase, *, dry_run: bool = False, now: 
         now: The present moment, for the age of versions.
     """
     runs = sorted(path.name for path in settings.runs_folder.glob("*") if path.is_dir())
+    moment, days = now or datetime.now(UTC), use_case.retention.keep_predictions_days
+    with connect(settings) as connection:  # of its own: registrations wait for the second one
+        predictions = drop_predictions(connection, use_case.name, days, moment, dry_run=dry_run)
     with connect(settings) as connection:
-        moment = now or datetime.now(UTC)
         versions, freed = drop_artifacts(connection, use_case.name, use_case.retention, moment, dry_run=dry_run)
         registered = digests_of_runs(connection, runs)
         needed = {digest for each in champions(connection) for digest in _digests(each.model)}
@@ -68,11 +73,13 @@ def prune(settings: Settings, use_case: UseCase, *, dry_run: bool = False, now: 
         cached_files=[
             file.name for file in forget_artifacts(settings.state_folder / "artifacts", needed, dry_run=dry_run)
         ],
+        predictions=predictions,
     )
     if not dry_run:
         log.info(
             "models pruned", use_case=use_case.name, versions=[f"{each.region} {each.version}" for each in versions],
             freed_bytes=freed, run_folders=len(folders), cached_files=len(pruned.cached_files),
+            predictions=predictions,
         )  # fmt: skip
     return pruned
 

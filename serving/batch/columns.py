@@ -16,8 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from mage_platform.contracts import FeatureColumn
-from serving.encoding import LARGEST, Fault, RowEncoder
+from serving.encoding import Fault, RowEncoder
 from serving.problems import MOST_FAULTS
+from serving.row_code import LARGEST
 
 Floats = npt.NDArray[np.float64]
 EXACT = float(1 << 53)

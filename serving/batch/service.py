@@ -20,7 +20,7 @@ import numpy as np
 from pydantic import ValidationError
 
 from mage_platform.contracts import BatchHead, FeatureVector
-from mage_platform.settings import SidecarSettings
+from mage_platform.contracts.models import CachePolicy
 from serving.batch.answer import Answer
 from serving.batch.columns import ColumnEncoder, Floats
 from serving.batch.gathered import Batch, Wanted
@@ -29,13 +29,13 @@ from serving.batch.look_aside import LookAside, keys_of
 from serving.batch.scoring import BatchScorer
 from serving.cache import Cache
 from serving.calls import Call
+from serving.chosen_vector import refuse_too_old
 from serving.encoding import Fault, VectorRefused
 from serving.front_door import Route, not_accepted
 from serving.models import ServedModel
-from serving.prediction import refuse_too_old
 from serving.problems import VectorNotStored, VectorTooOld, as_invalid_request
 from serving.repository import Repository
-from serving.room import Room
+from serving.room import Berths
 
 ARROW = b"application/vnd.apache.arrow.stream"
 READING_THREADS = 2
@@ -72,6 +72,18 @@ def accepts(content_type: bytes) -> None:
         raise not_accepted("content-type", rule, content_type)
 
 
+def batch_route(path: str, batches: Batches, maximum_mib: int) -> Route:
+    """The way in for batches.
+
+    Args:
+        path: Of the route.
+        batches: Answers them.
+        maximum_mib: Of one body; all that are under way may have twice as much.
+    """
+    longest = maximum_mib << 20
+    return Route(path, batches.answer, longest, accepts, berths=Berths(BODIES_AT_ONCE * longest, BATCHES_AT_ONCE))
+
+
 class Batches:
     """Answers batches.
 
@@ -79,22 +91,27 @@ class Batches:
         repository: The served models.
         vectors: Stored vectors, for rows without features.
         cache: The look-aside cache.
-        settings: Limits, threads, and when the cache takes part.
+        policy: When the cache takes part.
+        maximum_rows: Of one batch.
+        threads: That score.
     """
 
-    def __init__(self, repository: Repository, vectors: VectorStore, cache: Cache, settings: SidecarSettings) -> None:
+    def __init__(
+        self,
+        repository: Repository,
+        vectors: VectorStore,
+        cache: Cache,
+        policy: CachePolicy,
+        *,
+        maximum_rows: int,
+        threads: int,
+    ) -> None:
         self._repository, self._vectors = repository, vectors
-        self._look_aside = LookAside(cache, settings.prediction_cache)
-        self._maximum_rows = settings.batch_rows
-        self._maximum_bytes = settings.batch_mib << 20
-        self._scorer = BatchScorer(settings.inference_threads)
+        self._look_aside = LookAside(cache, policy)
+        self._maximum_rows = maximum_rows
+        self._scorer = BatchScorer(threads)
         self._readers = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="batch")
         self._encoders: WeakKeyDictionary[ServedModel, ColumnEncoder] = WeakKeyDictionary()
-
-    def route(self, path: str) -> Route:
-        """The way in. All bodies under way together may have twice the length of the longest."""
-        room = Room(BODIES_AT_ONCE * self._maximum_bytes, BATCHES_AT_ONCE)
-        return Route(path, self.answer, self._maximum_bytes, accepts, room)
 
     def close(self) -> None:
         """Wait for what is under way and end the threads."""

@@ -115,7 +115,9 @@ def test_every_requirement_is_pinned_with_hashes() -> None:
         "requirements-dev.txt",
         "requirements-bootstrap.txt",
         "serving/requirements.txt",
+        "tests/serving/schemathesis-requirements.txt",
         "benchmarks/feast-requirements.txt",
+        "benchmarks/peers-requirements.txt",
     ):
         text = (PROJECT / name).read_text()
         entries = re.split(r"\n(?=\S)", re.sub(r"(?m)^#.*\n", "", text).strip())

@@ -87,15 +87,26 @@ def test_the_tools_for_tests_are_added_for_tests_and_kept_afterwards(checkout: P
     assert bring_up_to_date(environments_for("run", checkout)[0]) == ["install requirements.txt requirements-dev.txt"]
 
 
-def test_feast_gets_an_environment_of_its_own_among_the_local_data(
+def test_schemathesis_gets_an_environment_of_its_own_among_the_local_data(
     checkout: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("PLATFORM_STATE_FOLDER", raising=False)
-    for command in ("run", "test"):
-        assert [each.folder.name for each in environments_for(command, checkout)] == [".venv", ".venv-serving"]
-    feast = environments_for("bench-feast", checkout)[-1]
-    assert feast.folder == checkout / ".platform" / "feast-environment"
-    assert feast.locks == (checkout / "benchmarks" / "feast-requirements.txt",)
+    schemathesis = environments_for("test", checkout)[-1]
+    assert schemathesis.folder == checkout / ".platform" / "schemathesis-environment"
+    assert schemathesis.locks == (checkout / "tests" / "serving" / "schemathesis-requirements.txt",)
+
+
+@pytest.mark.parametrize("whose", ["feast", "peers"])
+def test_what_is_measured_beside_ours_gets_an_environment_of_its_own_among_the_local_data(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    monkeypatch.delenv("PLATFORM_STATE_FOLDER", raising=False)
+    assert [each.folder.name for each in environments_for("run", checkout)] == [".venv", ".venv-serving"]
+    others = environments_for(f"bench-{whose}", checkout)[-1]
+    assert others.folder == checkout / ".platform" / f"{whose}-environment"
+    assert others.locks == (checkout / "benchmarks" / f"{whose}-requirements.txt",)
+    others.folder.mkdir(parents=True)
+    assert not place_of_state.why_not(others.folder.parent, checkout)
 
 
 def test_a_half_made_environment_is_removed_and_made_anew(checkout: Path) -> None:

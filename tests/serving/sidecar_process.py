@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import subprocess
@@ -59,6 +60,11 @@ class Trained:
     def predictions(self, name: str) -> list[dict[str, Any]]:
         return list(json.loads((self.folder / f"{name}.json").read_text()))
 
+    def contributions(self, name: str) -> list[dict[str, float]]:
+        """Of each feature, and `BiasTerm`."""
+        with (self.folder / f"{name}_contributions.csv").open() as file:
+            return [{feature: float(text) for feature, text in row.items()} for row in csv.DictReader(file)]
+
 
 def registered(
     settings: Settings,
@@ -68,9 +74,10 @@ def registered(
     model: str,
     run: str = "run_1",
     maximum_vector_age_seconds: int | None = None,
+    explainer: str | None = None,
     **more: Any,
 ) -> int:
-    """Register one of the trained models, with further fields of the version; returns its number."""
+    """Register one of the trained models, with another beside it and further fields; returns its number."""
     new = NewVersion(
         use_case=use_case,
         region=region,
@@ -94,10 +101,15 @@ def registered(
         mojo_bytes=trained.mojo(model).stat().st_size,
         lineage=a_lineage(f"{run}/{use_case}/{region}/{model}"),
         run=run,
-    ).model_copy(update=more)
+    ).model_copy(update={"explainer_algorithm": explainer, **more})
     with connect(settings) as connection:
         return register(
-            connection, new, mojo=trained.mojo(model), genmodel=trained.genmodel, signing_key=signing_key(settings)
+            connection,
+            new,
+            mojo=trained.mojo(model),
+            genmodel=trained.genmodel,
+            signing_key=signing_key(settings),
+            explainer=trained.mojo(explainer) if explainer else None,
         ).version
 
 
@@ -122,6 +134,13 @@ class Sidecar:
         if features is not None:
             body["features"] = features
         return self.client.post("/v1/predict", json=body)
+
+    def explain(self, use_case: str, region: str, features: dict[str, Any] | None, **more: Any) -> httpx.Response:
+        """Ask for one explanation."""
+        body = {"use_case": use_case, "region": region, "entity_id": ENTITY, **more}
+        if features is not None:
+            body["features"] = features
+        return self.client.post("/v1/explain", json=body)
 
     def readiness(self) -> dict[str, Any]:
         """What `/health/ready` says."""

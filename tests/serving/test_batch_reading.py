@@ -21,7 +21,7 @@ from serving.batch.columns import ColumnEncoder
 from serving.batch.json_pieces import Cursor
 from serving.encoding import RowEncoder, VectorRefused
 from serving.problems import BodyMalformed
-from serving.room import Room
+from serving.room import Berths
 
 SCHEMA = InputSchema(
     columns={
@@ -233,7 +233,7 @@ def test_a_damaged_arrow_stream_is_refused_or_read_but_never_more(data: Any) -> 
 
 
 def test_room_is_made_for_as_many_bodies_as_fit() -> None:
-    room = Room(maximum_bytes=100, maximum_requests=3)
+    room = Berths(100, 3)
     held = [room.take(60), room.take(40)]
     with pytest.raises(SidecarUnavailable, match="100 bytes"):
         room.take(1)
@@ -242,5 +242,5 @@ def test_room_is_made_for_as_many_bodies_as_fit() -> None:
     room.give_back(held.pop())
     room.give_back(held.pop())
     room.give_back(held.pop())
-    assert (room.bytes, room.requests) == (0, 0)
+    assert (room.bytes, room.under_way) == (0, 0)
     assert room.take(500) == 500  # one that is too long for all is held against the limit of its route

@@ -42,8 +42,12 @@ def test_compiling_a_source_gives_the_class_in_its_jar(program: CompiledJava) ->
     assert program.compile(server) == program.class_bytes()
 
 
-def test_both_programs_are_known() -> None:
-    assert sorted(program.source.stem for program in compiled_java()) == ["BatchScorer", "ScoreTimer"]
+def test_every_program_is_known() -> None:
+    assert sorted(program.source.stem for program in compiled_java()) == [
+        "BatchScorer",
+        "ContributionScorer",
+        "ScoreTimer",
+    ]
 
 
 @pytest.mark.integration

@@ -3,73 +3,54 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from typing import Any
 
-import httpx
 import pytest
 
 from mage_platform.registry import sha256_of
 from mage_platform.settings import Settings
+from tests.serving.open_loop import open_loop
 from tests.serving.sidecar_process import ENTITY, Sidecar, Trained, promote, registered
 
 pytestmark = pytest.mark.integration
-CLIENTS = 6
 
 
-class Requests(threading.Thread):
-    """Asks without a pause, and keeps every answer with the row it was for."""
-
-    def __init__(self, url: str, vectors: list[dict[str, Any]], stop: threading.Event) -> None:
-        super().__init__(daemon=True)
-        self._url, self._vectors, self._ended = url, vectors, stop
-        self.answers: list[tuple[int, int, dict[str, Any], float]] = []
-
-    def run(self) -> None:
-        with httpx.Client(base_url=self._url, timeout=10) as client:
-            number = 0
-            while not self._ended.is_set():
-                row = number % len(self._vectors)
-                body = {"use_case": "swap", "region": "r", "entity_id": ENTITY, "features": self._vectors[row]}
-                answer = client.post("/v1/predict", json=body)
-                self.answers.append((row, answer.status_code, answer.json(), time.monotonic()))
-                number += 1
-
-
-def test_a_promotion_under_load_fails_no_request_and_mixes_no_answer(
+def test_promotions_under_open_load_fail_no_request_and_mix_no_answer(
     served: Sidecar, servers: Settings, trained: Trained
 ) -> None:
-    first = registered(servers, trained, "swap", "r", "gbm", "run_1")
-    second = registered(servers, trained, "swap", "r", "gbm_two", "run_2")
-    expected = {first: trained.predictions("gbm"), second: trained.predictions("gbm_two")}
-    promote(servers, "swap", "r", first)
-    served.await_version("swap", "r", first)
+    names = {1: "gbm", 2: "gbm_two", 3: "glm"}
+    for version, name in names.items():
+        assert registered(servers, trained, "swap", "r", name, f"run_{version}") == version
+    expected = {version: trained.predictions(name) for version, name in names.items()}
+    promote(servers, "swap", "r", 1)
+    served.await_version("swap", "r", 1)
+    vectors = trained.vectors()
 
-    stop = threading.Event()
-    clients = [Requests(served.settings.sidecar.url, trained.vectors(), stop) for _ in range(CLIENTS)]
-    for client in clients:
-        client.start()
+    def body(number: int) -> dict[str, object]:
+        features = vectors[number % len(vectors)]
+        return {"use_case": "swap", "region": "r", "entity_id": ENTITY, "features": features}
+
     moves = []
-    for version in (second, first, second):
-        time.sleep(0.7)
-        promote(servers, "swap", "r", version)
-        moves.append((version, time.monotonic()))
-        served.await_version("swap", "r", version)
-    time.sleep(0.5)
-    stop.set()
-    for client in clients:
-        client.join()
+    with open_loop(served.settings.sidecar.url, body, rate=120) as load:
+        for version in (2, 3, 1, 2, 3):
+            load.await_answers(50)
+            promote(servers, "swap", "r", version)
+            moves.append((version, time.monotonic()))
+            served.await_version("swap", "r", version)
+        load.await_answers(50)
 
-    answers = [answer for client in clients for answer in client.answers]
-    assert len(answers) > 200
-    for row, status, answer, _ in answers:
-        assert status == 200, answer
-        right = expected[answer["model"]["version"]][row]
-        assert (answer["prediction"], answer["probabilities"]) == (right["prediction"], right["probabilities"])
+    assert load.lost == []
+    for answer in load.answers:
+        assert answer.status == 200, answer.body
+        right = expected[answer.body["model"]["version"]][answer.number % len(vectors)]
+        assert answer.body["model"]["algorithm"] == names[answer.body["model"]["version"]]
+        assert (answer.body["prediction"], answer.body["probabilities"]) == (
+            right["prediction"],
+            right["probabilities"],
+        )
+        assert answer.body["variant"] == "champion"
     for version, moved in moves:
-        seen = min(at for _, _, answer, at in answers if at > moved and answer["model"]["version"] == version)
-        assert seen - moved < 5
+        assert any(each.at > moved and each.body["model"]["version"] == version for each in load.answers)
 
 
 def test_copies_on_the_disk_that_no_champion_needs_go_with_the_next_change(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -15,7 +16,9 @@ import pytest
 
 from mage_platform.local.embedded import running
 from mage_platform.local.ports import free_port
+from mage_platform.registry import sha256_of
 from mage_platform.settings import Settings, load_settings
+from tests.serving.open_loop import open_loop
 from tests.serving.sidecar_process import ENTITY, Sidecar, Trained, promote, registered, sidecar
 from tests.serving.valkey_process import command, valkey, with_ports
 
@@ -111,7 +114,10 @@ def test_it_starts_before_postgresql_and_outlives_it(trained: Trained, tmp_path:
 
         with running(settings, ("postgres",), free_ports=False):
             served.await_version("outages", "r", 1, seconds=30)
-            assert served.client.get("/health/ready").status_code == 200
+            until = time.monotonic() + 10
+            while served.client.get("/health/ready").status_code != 200:  # a request is answered a little earlier
+                assert time.monotonic() < until
+                time.sleep(0.05)
             assert served.predict("outages", "r", None).status_code == 404
 
         for row in range(50):
@@ -130,6 +136,96 @@ def test_it_starts_before_postgresql_and_outlives_it(trained: Trained, tmp_path:
             while served.predict("outages", "r", None).status_code != 404:
                 assert time.monotonic() < until
                 time.sleep(0.2)
+
+
+def test_it_starts_without_postgresql_on_the_champions_it_saw_last(trained: Trained, tmp_path: Path) -> None:
+    state_folder = tmp_path / "state"
+    ports = {"database": free_port(), "redis": free_port(), "sidecar": free_port()}
+    settings = with_ports(load_settings(state_folder=state_folder), **ports)
+    settings = settings.model_copy(update={"database_password": None})
+    names = {"r": "gbm", "s": "glm"}
+    with running(settings, ("postgres",), migrate=True, free_ports=False) as effective:
+        for region, name in names.items():
+            promote(effective, "outages", region, registered(effective, trained, "outages", region, name))
+        with sidecar(effective, tmp_path, SIDECAR__REFRESH_SECONDS="0.2") as served:
+            for region in names:
+                served.await_version("outages", region, 1)
+
+    def answers(served: Sidecar, region: str) -> httpx.Response:
+        return served.predict("outages", region, trained.vectors()[3])
+
+    with sidecar(effective, tmp_path, SIDECAR__REFRESH_SECONDS="0.2") as served:
+        state = served.readiness()
+        assert (state["status"], state["models"], state["known"]) == ("ready", 2, 2)
+        assert state["registry"]["reachable"] is False
+        assert str(ports["database"]) in state["registry"]["reason"]
+        assert (state["registry"]["read_at"], state["registry"]["kept_at"] is None) == (None, False)
+        for region, name in names.items():
+            answer = answers(served, region)
+            assert answer.json()["probabilities"] == trained.predictions(name)[3]["probabilities"]
+        assert answers(served, "t").status_code == 404
+
+        with running(settings, ("postgres",), free_ports=False):
+            promote(effective, "outages", "s", registered(effective, trained, "outages", "s", "gbm_two", "run_2"))
+            served.await_version("outages", "s", 2, seconds=30)
+            state = served.readiness()
+            assert (state["registry"]["reachable"], state["registry"]["kept_at"]) == (True, None)
+
+    # Nothing on the disk is taken for being there: another MOJO under the right name is not loaded, and a version that
+    # claims to be what its signature does not say is refused.
+    copies = state_folder / "serving"
+    for copy in copies.glob("*.zip"):
+        if sha256_of(copy) == sha256_of(trained.mojo("gbm")):
+            copy.write_bytes(trained.mojo("glm").read_bytes())
+    kept = copies / "last_seen.json"
+    forged = json.loads(kept.read_text())
+    (own,) = [each for each in forged["deployments"] if each["champion"]["model"]["region"] == "s"]
+    own["champion"]["model"]["version"] = 7
+    kept.write_text(json.dumps(forged))
+    with sidecar(effective, tmp_path, ready=False, SIDECAR__REFRESH_SECONDS="0.2") as served:
+        until = time.monotonic() + 20
+        while served.readiness()["registry"]["kept_at"] is None:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert served.readiness()["status"] == "not ready"
+        for region, sentence in (("r", "PostgreSQL"), ("s", "does not fit it")):
+            refused = answers(served, region)
+            assert refused.status_code == 503
+            assert sentence in refused.json()["detail"]
+            assert refused.headers["retry-after"]
+
+    kept.write_text("half a file {")
+    with sidecar(effective, tmp_path, ready=False, SIDECAR__REFRESH_SECONDS="0.2") as served:
+        assert served.client.get("/health/ready").status_code == 503
+        with running(settings, ("postgres",), free_ports=False):
+            served.await_version("outages", "r", 1, seconds=30)
+            assert answers(served, "r").json()["probabilities"] == trained.predictions("gbm")[3]["probabilities"]
+
+
+def test_sigterm_under_load_answers_every_request_it_took(servers: Settings, trained: Trained, tmp_path: Path) -> None:
+    promote(servers, "outages", "r", registered(servers, trained, "outages", "r", "gbm", "run_1"))
+    settings = with_ports(servers, sidecar=free_port())
+    vectors, right = trained.vectors(), trained.predictions("gbm")
+
+    def body(number: int) -> dict[str, Any]:
+        features = vectors[number % len(vectors)]
+        return {"use_case": "outages", "region": "r", "entity_id": ENTITY, "features": features}
+
+    with sidecar(settings, tmp_path) as served:
+        with open_loop(served.settings.sidecar.url, body, rate=150) as load:
+            load.await_answers(100)
+            asked_at = time.monotonic()
+            served.process.send_signal(signal.SIGTERM)
+            assert served.process.wait(timeout=15) == 0
+            load.stop()
+        for answer in load.answers:
+            assert answer.status == 200, answer.body
+            assert answer.body["probabilities"] == right[answer.number % len(vectors)]["probabilities"]
+        assert load.lost, "the load went on until nobody answered any more"
+        assert all(each.began > asked_at for each in load.lost), "only who comes after the signal is turned away"
+    log = (tmp_path / "sidecar.log").read_text()
+    assert "sidecar stopped" in log
+    assert "Traceback" not in log
 
 
 def test_sigterm_lets_a_request_under_way_be_answered(servers: Settings, trained: Trained, tmp_path: Path) -> None:

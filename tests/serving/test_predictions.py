@@ -126,11 +126,11 @@ def test_an_unknown_region_is_named_with_those_that_are_served(served: Sidecar, 
     assert faults(answer) == {"region": ("has no model; served: 'east', 'north', 'south'", "west")}
 
 
-def test_an_unknown_use_case_is_named_with_those_that_are_served(served: Sidecar, trained: Trained) -> None:
+def test_an_unknown_use_case_is_named_with_where_to_look(served: Sidecar, trained: Trained) -> None:
     answer = served.predict("weather", "north", trained.vectors()[0])
     assert answer.status_code == 404
     assert faults(answer)["use_case"][1] == "weather"
-    assert "'delays'" in answer.json()["detail"]
+    assert "GET /v1/models" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("body", ["", "{", "flights", '{"use_case": "delays",}', b"\xff\xfe"])
@@ -159,6 +159,10 @@ def test_json_that_is_no_request_is_a_422(served: Sidecar, body: str) -> None:
         ("features", [1], "must be an object"),
         ("event_time", "noon", "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
         ("event_time", True, "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
+        ("event_time", 1700000000, "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
+        ("event_time", 1.7e9, "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
+        ("event_time", "1700000000", "must be a time with its zone, as in 2026-01-31T12:00:00Z"),
+        ("event_time", "2026-01-31", "must have a time zone, as in 2026-01-31T12:00:00Z"),
     ],
 )
 def test_a_wrong_field_is_named_with_its_rule_in_plain_words(
@@ -305,7 +309,11 @@ def test_every_refusal_in_the_documentation_is_a_problem(served: Sidecar) -> Non
         if status >= "400" and path != "/health/ready"
     ]
     assert kinds
-    assert not [each for each in kinds if each[2] != ["application/problem+json"]]
+    # The Open Inference Protocol has a form of its own for errors.
+    forms = {
+        path: "application/json" if path.startswith("/v2/") else "application/problem+json" for path, _, _ in kinds
+    }
+    assert not [each for each in kinds if each[2] != [forms[each[0]]]]
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 

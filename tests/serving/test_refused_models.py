@@ -17,7 +17,7 @@ from mage_platform.local.embedded import on_free_ports
 from mage_platform.local.surroundings import platform_environment
 from mage_platform.registry import model_version, sign_registered, signing_key, verification_keys
 from mage_platform.settings import PROJECT, Settings
-from serving.repository import RETRY_SECONDS
+from serving.load_faults import RETRY_SECONDS
 from tests.serving.sidecar_process import INTERPRETER, Sidecar, Trained, promote, registered, sidecar
 from tests.stores.registry_samples import stranger
 

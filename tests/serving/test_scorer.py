@@ -11,6 +11,7 @@ import pytest
 
 from mage_platform.errors import SidecarUnavailable
 from serving.jvm import Score
+from serving.refusals import Overloaded
 from serving.scorer import Lane, Scorer
 
 REQUEST: ContextVar[str] = ContextVar("REQUEST", default="none")
@@ -133,6 +134,26 @@ def test_context_variables_reach_the_executor() -> None:
         REQUEST.set("request 7")
         await scorer.submit(Lane(model), b"x")
         assert model.context == ["request 7"]
+        scorer.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_row_that_would_wait_too_long_for_its_model_is_refused_with_the_time_to_come_back() -> None:
+    async def scenario() -> None:
+        scorer, slow, other = Scorer(threads=1, longest_wait_seconds=1.0), Echo(), Echo()
+        slow.seconds_per_row = 0.4
+        slow.go.clear()
+        lane = Lane(slow)
+        kept = [scorer.submit(lane, b"x") for _ in range(3)]
+        await asyncio.sleep(0.05)
+        kept += [scorer.submit(lane, b"x") for _ in range(3)]
+        with pytest.raises(Overloaded, match=r"busy for the next 1\.2 seconds") as refused:
+            scorer.submit(lane, b"x")
+        assert refused.value.retry_after_seconds == pytest.approx(1.2)
+        kept.append(scorer.submit(Lane(other), b"another model"))
+        slow.go.set()
+        assert [await one for one in kept] == [[1.0]] * 6 + [[13.0]]
         scorer.close()
 
     asyncio.run(scenario())

@@ -1,8 +1,8 @@
 """Trains the small real models of the serving tests: `python train_models.py FOLDER`.
 
-Writes the MOJOs, h2o-genmodel.jar, and what H2O itself predicts for rows it has not seen. Synthetic rows with every
-kind of feature: whole numbers, numbers with gaps, text, text that looks like numbers, booleans, and a constant that
-H2O drops.
+Writes the MOJOs, h2o-genmodel.jar, and what H2O itself predicts for rows it has not seen, with what each feature
+contributed where H2O can tell. Synthetic rows with every kind of feature: whole numbers, numbers with gaps, text, text
+that looks like numbers, booleans, and a constant that H2O drops.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import pandas as pd
 from h2o.estimators import (
     H2OGeneralizedLinearEstimator,
     H2OGradientBoostingEstimator,
+    H2ORandomForestEstimator,
     H2OXGBoostEstimator,
 )
 
@@ -28,6 +29,7 @@ from mage_platform.local.java import find_java
 
 CARRIERS = ["AA", "B6", "DL", "UA", "WN"]
 FACTORS = ["carrier", "gate", "weekend", "late", "band"]
+EXPLAINED = ["gbm", "xgboost", "number", "forest", "dart"]
 FEATURES = ["month", "distance", "temperature", "carrier", "gate", "weekend", "terminals"]
 
 
@@ -117,6 +119,8 @@ def _train(folder: Path) -> None:
         "xgboost": H2OXGBoostEstimator(ntrees=10, max_depth=4, seed=1),
         "three_classes": H2OGradientBoostingEstimator(ntrees=10, max_depth=4, seed=1),
         "number": H2OGradientBoostingEstimator(ntrees=20, max_depth=4, seed=1),
+        "forest": H2ORandomForestEstimator(ntrees=20, max_depth=6, seed=1),
+        "dart": H2OXGBoostEstimator(booster="dart", rate_drop=0.5, ntrees=10, max_depth=4, seed=1),
     }
     targets = {"three_classes": "band", "number": "minutes"}
     for name, model in models.items():
@@ -128,6 +132,9 @@ def _train(folder: Path) -> None:
             # Not through pandas, whose reader of decimal numbers may be off in the last bit.
             answers = [_answer(row) for row in csv.DictReader(file)]
         (folder / f"{name}.json").write_text(json.dumps(answers))
+        if name in EXPLAINED:
+            contributions = folder / f"{name}_contributions.csv"
+            h2o.download_csv(model.predict_contributions(test, output_format="Compact"), str(contributions))
     jar = folder / "jar"
     jar.mkdir()
     models["glm"].download_mojo(path=str(jar), get_genmodel_jar=True)

@@ -25,11 +25,13 @@ from mage_platform.registry import (
     signing_key,
 )
 from mage_platform.registry.artifacts import fetch_artifact
+from mage_platform.registry.versions import model_version
 from mage_platform.settings import Settings
 from mage_platform.training.promotion import promote
+from mage_platform.training.registration import register_candidates
 from mage_platform.use_cases import load_use_case
 from tests import demo_use_case as demo
-from tests.stores.registry_samples import a_version, await_waiting, handed_on
+from tests.stores.registry_samples import a_candidate, a_version, await_waiting, handed_on
 
 pytestmark = pytest.mark.integration
 
@@ -265,3 +267,18 @@ def test_a_candidate_is_not_promoted_over_a_champion_it_was_never_held_against(
             late.result(60)
     with connect(settings) as connection:
         assert [each.moved_by for each in alias_history(connection)] == ["other run"]
+
+
+def test_a_version_carries_how_its_use_case_wants_it_served(settings: Settings) -> None:
+    """So that the sidecar needs no declaration."""
+    demo.write_use_case(settings.use_cases_folder)
+    path = settings.use_cases_folder / demo.NAME / "use_case.yaml"
+    default = "{hour: 5, carrier: a, is_weekend: false}"
+    declared = f"{{cache_ttl_seconds: 7, maximum_vector_age_seconds: 9, default_features: {default}}}"
+    path.write_text(demo.DECLARATION.replace("{cache_ttl_seconds: 60}", declared))
+    use_case = load_use_case(settings, demo.NAME)
+    registration = register_candidates(settings, use_case, [a_candidate(settings.runs_folder, "1", "Bern")])
+    with connect(settings) as connection:
+        kept = model_version(connection, demo.NAME, "Bern", registration.versions[0].version)
+    assert (kept.cache_ttl_seconds, kept.maximum_vector_age_seconds) == (7, 9)
+    assert kept.default_features == {"hour": 5, "carrier": "a", "is_weekend": False}

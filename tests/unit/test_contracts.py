@@ -66,6 +66,21 @@ def test_a_range_on_a_category_or_upside_down_is_refused() -> None:
         FeatureColumn(type="number", minimum=2, maximum=1)
 
 
+def test_only_categories_may_refuse_unknown_levels() -> None:
+    assert FeatureColumn(type="category", unknown="refused").unknown == "refused"
+    for kind in ("number", "integer", "boolean"):
+        with pytest.raises(ValidationError, match="only a category has levels"):
+            FeatureColumn(type=kind, unknown="refused")
+
+
+@pytest.mark.parametrize("moment", [1700000000, "1700000000", "17.5", "-17", "1e9", "1700000000000", "", "2026"])
+def test_a_number_is_no_moment_of_a_prediction(moment: object) -> None:
+    request = {"use_case": "rides", "region": "Bern", "entity_id": "7cf06540-e6e0-54cb-8483-c525c4b50d97"}
+    PredictRequest(**request, event_time="2026-01-31T12:00:00+01:00")
+    with pytest.raises(ValidationError, match="event_time"):
+        PredictRequest(**request, event_time=moment)
+
+
 def test_a_window_must_be_in_order_and_have_test_rows() -> None:
     day = datetime(2024, 1, 1, tzinfo=UTC)
     moments = dict(train_until=day, validate_until=day + timedelta(1), blend_until=day + timedelta(2))

@@ -118,6 +118,12 @@ def test_a_schema_that_would_refuse_todays_vectors_is_refused_unless_declared() 
             ["must no longer be missing"],
         ),
         ({"a": FeatureColumn(type="number")}, {"a": FeatureColumn(type="number", maximum=1)}, ["before without bound"]),
+        (
+            {"a": FeatureColumn(type="category")},
+            {"a": FeatureColumn(type="category", unknown="refused")},
+            ["must no longer have a level that training did not see"],
+        ),
+        ({"a": FeatureColumn(type="category", unknown="refused")}, {"a": FeatureColumn(type="category")}, []),
     ],
 )
 def test_what_breaks_vectors_of_the_old_schema(

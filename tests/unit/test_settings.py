@@ -72,10 +72,10 @@ def test_every_setting_has_a_sentence() -> None:
     import ast
     import inspect
 
-    from mage_platform import settings
+    from mage_platform import settings, watch_settings
 
-    tree = ast.parse(inspect.getsource(settings))
-    for node in (each for each in tree.body if isinstance(each, ast.ClassDef)):
+    trees = [ast.parse(inspect.getsource(module)) for module in (settings, watch_settings)]
+    for node in (each for tree in trees for each in tree.body if isinstance(each, ast.ClassDef)):
         body = node.body
         for field, after in zip(body, [*body[1:], None], strict=True):
             if isinstance(field, ast.AnnAssign):

@@ -31,6 +31,21 @@ def test_a_good_declaration_is_read(settings: Settings) -> None:
     assert use_case.training.window.test_until.isoformat() == "2024-08-01T00:00:00+00:00"
 
 
+@pytest.mark.parametrize(("written", "read"), [("off", "off"), ('"off"', "off"), ("always", "always"), ("null", None)])
+def test_the_cache_policy_is_read_also_where_yaml_sees_a_boolean(
+    settings: Settings, written: str, read: str | None
+) -> None:
+    _rewrite(settings, "{cache_ttl_seconds: 60}", f"{{cache_ttl_seconds: 60, cache: {written}}}")
+    assert load_use_case(settings, demo.NAME).serving.cache == read
+
+
+@pytest.mark.parametrize("written", ["on", "true", "sometimes"])
+def test_another_cache_policy_is_refused(settings: Settings, written: str) -> None:
+    _rewrite(settings, "{cache_ttl_seconds: 60}", f"{{cache_ttl_seconds: 60, cache: {written}}}")
+    with pytest.raises(UseCaseInvalid, match="serving.cache"):
+        load_use_case(settings, demo.NAME)
+
+
 def test_an_unknown_use_case_names_those_there_are(settings: Settings) -> None:
     with pytest.raises(UseCaseNotFound, match="Declared are: rides"):
         load_use_case(settings, "flights")
@@ -138,3 +153,30 @@ def test_several_mistakes_are_told_at_once_in_the_order_of_the_file(settings: Se
     with pytest.raises(UseCaseInvalid) as caught:
         load_use_case(settings, demo.NAME)
     assert [line.split(":")[1] for line in str(caught.value).splitlines()] == ["8", "29"]
+
+
+@pytest.mark.parametrize(
+    ("default", "message"),
+    [
+        ("{hour: 25, carrier: a, rain_millimetres: 0, is_weekend: false}", "hour: 25 must be at most 23"),
+        ("{hour: 5, carrier: 7, rain_millimetres: 0, is_weekend: false}", "carrier: 7 must be text"),
+        ("{hour: 5, carrier: a, rain_millimetres: .nan, is_weekend: false}", "rain_millimetres: nan must be finite"),
+        ("{hour: 5, carrier: a, rain_millimetres: 0, is_weekend: null}", "is_weekend: None must not be null"),
+        ("{hour: 5, carier: a}", "carier: 'carier' is not a feature; the nearest feature is 'carrier'"),
+        ("{hour: 5}", "lacks 'carrier': give every feature a value that may not be missing"),
+        ("late", "'late' is no mapping"),
+    ],
+)
+def test_a_default_vector_that_no_model_would_take_is_refused(settings: Settings, default: str, message: str) -> None:
+    _rewrite(settings, "cache_ttl_seconds: 60", f"cache_ttl_seconds: 60, default_features: {default}")
+    with pytest.raises(UseCaseInvalid) as refused:
+        load_use_case(settings, demo.NAME)
+    assert f"serving.default_features{'.' if ':' in message.split()[0] else ': '}{message}" in str(refused.value)
+
+
+def test_a_default_vector_may_leave_out_what_may_be_missing(settings: Settings) -> None:
+    default = "{hour: 5, carrier: a, is_weekend: false}"
+    _rewrite(settings, "cache_ttl_seconds: 60", f"cache_ttl_seconds: 60, default_features: {default}")
+    assert load_use_case(settings, demo.NAME).serving.default_features == {
+        "hour": 5, "carrier": "a", "is_weekend": False
+    }  # fmt: skip
