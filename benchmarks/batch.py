@@ -5,8 +5,8 @@
 The floor is a loop of Java alone, on one thread, over rows that are encoded already. Beside it, in turns: `scoring`,
 the sidecar's scoring of the same encoded rows, on one thread and on all; and whole requests over HTTP, from the first
 byte sent to the last received: rows and columns in JSON, an Arrow stream answered with columns in JSON, and one that is
-answered with a stream. Then single predictions on a few connections, alone and while each kind of batch is sent without
-a pause from another process.
+answered with a stream. Then the CPU of each stage of a batch; and single predictions on a few connections, alone and
+while each kind of batch is sent without a pause from another process.
 
 Prints JSON lines, then a table. Needs no database and no Redis.
 """
@@ -34,7 +34,13 @@ from benchmarks import serving_requests
 from benchmarks.serving import Server, Variant, example, measure, serving
 from benchmarks.serving_requests import ENTITY, REGION, USE_CASE
 from benchmarks.serving_variants import FolderSource
+from mage_platform.contracts import BatchHead
 from serving import jvm
+from serving.batch.answer import Answer
+from serving.batch.arrow import read_batch
+from serving.batch.columns import ColumnEncoder
+from serving.batch.gathered import Batch
+from serving.batch.json_request import JsonRequest
 from serving.batch.scoring import BatchScorer
 from serving.models import ServedModel
 
@@ -142,6 +148,45 @@ def in_turns(port: int, model: ServedModel, work: Workload, rounds: int, threads
     ]
 
 
+def stages(model: ServedModel, work: Workload) -> list[dict[str, Any]]:
+    """CPU of each stage on its own, which other work on the machine hardly changes; the least of three times."""
+    encoder = ColumnEncoder(model.encoder, model.levels)
+    head = BatchHead(use_case=USE_CASE, region=REGION)
+    loop_in_java = model.mojo.slot(work.rows)
+
+    def read(form: str) -> Batch:
+        request = JsonRequest(work.requests[form][1], work.rows)
+        request.head()
+        return request.encode(model, encoder)
+
+    def read_arrow() -> Batch:
+        return read_batch(work.requests["Arrow, JSON back"][1], head, model, encoder, work.rows)
+
+    rows, columns = read("rows"), read("columns")
+    assert np.array_equal(rows.rows, columns.rows, equal_nan=True)
+    scores = np.frombuffer(loop_in_java.score_block(work.encoded.tobytes(), work.rows), np.float64)
+    scores = scores.reshape(work.rows, -1)
+    steps: dict[str, Callable[[], Any]] = {
+        "Java loop": lambda: loop_in_java.score_block(work.encoded.tobytes(), work.rows),
+        "read rows": lambda: read("rows"),
+        "read columns": lambda: read("columns"),
+        "read Arrow": read_arrow,
+        "write rows": lambda: Answer(model, rows, scores, 0).as_json(),
+        "write columns": lambda: Answer(model, columns, scores, 0).as_json(),
+        "write Arrow": lambda: Answer(model, columns, scores, 0).as_arrow(),
+    }
+    return [{"stage": name, "cpu_microseconds_per_row": _cpu(step) / work.rows * 1e6} for name, step in steps.items()]
+
+
+def _cpu(step: Callable[[], Any]) -> float:
+    found = []
+    for _ in range(3):
+        started = time.thread_time()
+        step()
+        found.append(time.thread_time() - started)
+    return min(found)
+
+
 def singles(server: Server, folder: Path, work: Workload, seconds: float) -> list[dict[str, Any]]:
     """Single predictions, alone and beside each kind of batch."""
     bodies = [serving_requests.single(vector) for vector in serving_requests.vectors(folder, example(server))]
@@ -172,17 +217,21 @@ def run(arguments: argparse.Namespace) -> None:
         model = ServedModel.load(source.champions()[0], source.mojo, source.genmodel)
         work = Workload(model, arguments.rows)
         speeds = in_turns(server.port, model, work, arguments.rounds, arguments.threads)
-        report(speeds, singles(server, arguments.folder, work, arguments.seconds))
+        costs = stages(model, work)
+        report(speeds, costs, singles(server, arguments.folder, work, arguments.seconds))
 
 
-def report(speeds: list[dict[str, Any]], beside: list[dict[str, Any]]) -> None:
+def report(speeds: list[dict[str, Any]], costs: list[dict[str, Any]], beside: list[dict[str, Any]]) -> None:
     """JSON lines, then a table."""
-    for result in (*speeds, *beside):
+    for result in (*speeds, *costs, *beside):
         print(json.dumps({k: round(v, 3) if isinstance(v, float) else v for k, v in result.items()}))
     print(f"\n{'':<28}{'rows/s':>10}{'of the Java loop':>18}{'MiB sent':>10}")
     for speed in speeds:
         size = "" if speed["mib"] is None else f"{speed['mib']:.1f}"
         print(f"{speed['what']:<28}{speed['rows_per_second']:>10,.0f}{speed['of_java']:>18.0%}{size:>10}")
+    print(f"\n{'stage':<28}{'CPU µs a row':>14}")
+    for cost in costs:
+        print(f"{cost['stage']:<28}{cost['cpu_microseconds_per_row']:>14.2f}")
     print(f"\n{'single predictions beside':<28}{'req/s':>10}{'p50 ms':>18}{'p99 ms':>10}")
     for one in beside:
         print(

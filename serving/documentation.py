@@ -139,6 +139,7 @@ def _document(app: FastAPI, repository: Repository, keys: Keyring) -> dict[str, 
                 "features": {"summary": "By features", "value": example},
                 "entity": {"summary": "By the newest stored vector of an entity", "value": by_entity},
             }
+        _add_batch_examples(document, example)
         for name in ("use_case", "region"):
             schemas["PredictRequest"]["properties"][name]["examples"] = [example[name]]
             for parameter in document["paths"]["/v1/models/{use_case}/{region}"]["get"]["parameters"]:
@@ -147,6 +148,21 @@ def _document(app: FastAPI, repository: Repository, keys: Keyring) -> dict[str, 
         body = document["paths"][INFER]["post"]["requestBody"]["content"]["application/json"]
         body["example"] = example_request(model)
     return document
+
+
+def _add_batch_examples(document: dict[str, Any], example: dict[str, Any]) -> None:
+    head = {name: example[name] for name in ("use_case", "region")}
+    row = {name: example[name] for name in ("entity_id", "features")}
+    columns = {name: [value, value] for name, value in example["features"].items()}
+    body = document["paths"]["/v1/predict/batch"]["post"]["requestBody"]["content"]["application/json"]
+    body["examples"] = {
+        "rows": {"summary": "As rows", "value": head | {"rows": [row, row]}},
+        "columns": {"summary": "As columns", "value": head | {"columns": columns}},
+        "entities": {
+            "summary": "By the newest stored vectors of entities",
+            "value": head | {"entity_ids": [example["entity_id"]]},
+        },
+    }
 
 
 def _add_keys(document: dict[str, Any], *, needed: bool) -> None:

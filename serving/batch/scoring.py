@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
+import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -16,6 +19,7 @@ from serving.models import ServedModel
 
 BLOCK_ROWS = 2_048
 """Rows of one call into the JVM. A small batch waits for a block of a large one at most, some ten milliseconds."""
+NICENESS = 10
 
 
 class BatchScorer:
@@ -27,7 +31,7 @@ class BatchScorer:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="batch-inference")
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="batch-inference", initializer=_step_back)
         self._slots: WeakKeyDictionary[ServedModel, deque[Slot]] = WeakKeyDictionary()
 
     def close(self) -> None:
@@ -59,6 +63,12 @@ class BatchScorer:
 
         await asyncio.gather(*(work() for _ in range(min(self._threads, -(-len(rows) // BLOCK_ROWS)))))
         return scores
+
+
+def _step_back() -> None:
+    """Let the threads of single predictions go first where cores are few. Linux keeps a niceness for each thread."""
+    if sys.platform == "linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
 
 
 def _score(model: ServedModel, slots: deque[Slot], block: Floats, into: Floats) -> None:

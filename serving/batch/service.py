@@ -141,6 +141,7 @@ class Batches:
             head = await self._in_thread(request.head)
             model = self._model(head, call)
             batch = await self._in_thread(request.encode, model, self._encoder(model))
+            del request  # its columns; the batch has rows by now
         call.rows = len(batch.rows)
         call.mark_parsed()
         if batch.wanted:

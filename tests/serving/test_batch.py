@@ -433,4 +433,9 @@ def test_the_documentation_names_the_batch(served: Sidecar) -> None:
     assert {"PredictBatchRequest", "PredictBatchResponse", "PredictColumnsResponse"} <= set(
         document["components"]["schemas"]
     )
+    examples = operation["requestBody"]["content"]["application/json"]["examples"]
+    for name, example in examples.items():
+        answer = served.client.post(PATH, json=example["value"])
+        # nothing is stored for the example's entity
+        assert answer.status_code == (422 if name == "entities" else 200), answer.text
     assert "application/problem+json" in operation["responses"]["422"]["content"]
