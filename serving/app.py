@@ -61,8 +61,11 @@ class Sidecar(FastAPI):
             await super().__call__(scope, receive, send)
         elif scope["method"] == "POST" and (route := self.short_ways.get(scope["path"])) is not None:
             await self.door.respond(scope, receive, send, route)
-        elif is_open_inference(scope["path"]):
-            await self.door.respond(scope, receive, send, self.open_inference.route(scope["method"], scope["path"]))
+        elif (
+            is_open_inference(scope["path"])
+            and (route := self.open_inference.route(scope["method"], scope["path"])) is not None
+        ):
+            await self.door.respond(scope, receive, send, route)
         else:
             await self.door.pass_on(scope, receive, send, super().__call__)
 

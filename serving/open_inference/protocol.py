@@ -73,13 +73,19 @@ class OpenInference:
         self._scorer = scorer
         self._patience = Patience(seconds)
 
-    def route(self, method: str, path: str) -> Route:
-        """How a request for an address under `/v2` is answered; there is one for every address.
+    def route(self, method: str, path: str) -> Route | None:
+        """How a request for an address under `/v2` is answered; None for an address with another method.
 
         Args:
-            method: `GET` or `POST`; of others, and of addresses that do not exist, the answer is a 404.
-            path: As it was asked for, decoded.
+            method: `GET` or `POST`.
+            path: As it was asked for, decoded. Of an address that does not exist the answer is a 404.
         """
+        found = self._find(method, path)
+        if found is None and not any(self._find(other, path) for other in ("GET", "POST")):
+            return _nowhere(method, path)
+        return found
+
+    def _find(self, method: str, path: str) -> Route | None:
         match (method, path.split("/")[2:]):
             case "GET", []:
                 return _route("/v2", self._metadata)
@@ -90,10 +96,10 @@ class OpenInference:
             case "POST", ["repository", "index"]:
                 return _route("/v2/repository/index", self._index)
             case _, ["models", name, *rest] if name:
-                return self._model_route(method, path, name, rest)
-        return _nowhere(method, path)
+                return self._model_route(method, name, rest)
+        return None
 
-    def _model_route(self, method: str, path: str, name: str, rest: Sequence[str]) -> Route:
+    def _model_route(self, method: str, name: str, rest: Sequence[str]) -> Route | None:
         version, pattern = None, "/v2/models/{name}"
         if len(rest) >= 2 and rest[0] == "versions":
             version, pattern, rest = rest[1], "/v2/models/{name}/versions/{version}", rest[2:]
@@ -108,7 +114,7 @@ class OpenInference:
                 return about(self._model_ready, "/ready")
             case "POST", ["infer"]:
                 return about(self._infer, "/infer")
-        return _nowhere(method, path)
+        return None
 
     async def _metadata(self, body: bytes, call: Call) -> bytes:
         return _json(ServerMetadata(name="mage-platform", version=__version__, extensions=["binary_tensor_data"]))

@@ -357,7 +357,7 @@ def test_text_that_does_not_fit_is_refused(served: sidecar_process.Sidecar, gate
             "version 7 of model 'delays.north' is not served; version",
         ),
         ("GET", "/v2/models/delays.north/config", "GET /v2/models/delays.north/config is not an address"),
-        ("DELETE", "/v2", "DELETE /v2 is not an address"),
+        ("DELETE", "/v2/nowhere", "DELETE /v2/nowhere is not an address"),
         ("GET", "/v2/", "GET /v2/ is not an address"),
     ],
 )
@@ -365,6 +365,13 @@ def test_what_does_not_exist_is_a_404_in_the_protocols_form(
     served: sidecar_process.Sidecar, method: str, path: str, said: str
 ) -> None:
     assert said in refused(served.client.request(method, path, json=one_row() if method == "POST" else None), 404)
+
+
+@pytest.mark.parametrize(("method", "path"), [("DELETE", "/v2"), ("GET", "/v2/models/delays.north/infer")])
+def test_another_method_of_an_address_is_a_405(served: sidecar_process.Sidecar, method: str, path: str) -> None:
+    answer = served.client.request(method, path)
+    assert answer.status_code == 405
+    assert answer.headers["allow"]
 
 
 @pytest.mark.parametrize(

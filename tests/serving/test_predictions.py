@@ -310,9 +310,7 @@ def test_every_refusal_in_the_documentation_is_a_problem(served: Sidecar) -> Non
     ]
     assert kinds
     # The Open Inference Protocol has a form of its own for errors.
-    forms = {
-        path: "application/json" if path.startswith("/v2/") else "application/problem+json" for path, _, _ in kinds
-    }
+    forms = {path: "application/json" if path.startswith("/v2") else "application/problem+json" for path, _, _ in kinds}
     assert not [each for each in kinds if each[2] != [forms[each[0]]]]
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
