@@ -37,6 +37,7 @@ from mage_platform.settings import load_settings
 from serving import front_door
 from serving.app import Sidecar, create_app
 from serving.calls import Call
+from serving.connections import Connection, Limits, connection_kind
 from serving.jvm import Mojo, Score
 from serving.log_forwarding import forward
 from serving.models import ServedModel
@@ -133,11 +134,15 @@ def serve(folder: Path, cache: str, file_descriptor: int, *, alone: bool) -> Non
     settings = load_settings(log_level="ERROR")
     configure_logging(settings)
     forward()
-    settings = settings.model_copy(update={"sidecar": settings.sidecar.model_copy(update={"prediction_cache": cache})})
+    # Everything as it ships, but that there is no database to keep the predictions in.
+    changed = settings.sidecar.model_copy(update={"prediction_cache": cache, "prediction_log": False})
+    settings = settings.model_copy(update={"sidecar": changed})
     source = FolderSource(folder)
     sidecar = create_app(settings, source)
+    # As the sidecar is served. The constant answers get the same.
+    kind = connection_kind(Limits(), sidecar.door.room)
     if alone:
-        run(sidecar, file_descriptor)
+        run(sidecar, kind, file_descriptor)
         return
     # In front of the sidecar's door, so that the constant answer is all that the framework can do.
     others = FastAPI()
@@ -154,21 +159,21 @@ def serve(folder: Path, cache: str, file_descriptor: int, *, alone: bool) -> Non
         else:
             await sidecar(scope, receive, send)
 
-    run(application, file_descriptor)
+    run(application, kind, file_descriptor)
 
 
-def run(application: Any, file_descriptor: int) -> None:
-    """Serve an application as the sidecar is served."""
+def run(application: Any, kind: type[Connection], file_descriptor: int) -> None:
+    """Serve an application on an inherited socket."""
     config = uvicorn.Config(
         application,
         loop="uvloop",
-        http="httptools",
+        http=kind,
         ws="none",
         lifespan="on",
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         log_level="warning",
-        timeout_keep_alive=75,
     )
     uvicorn.Server(config).run(sockets=[socket.socket(fileno=file_descriptor)])
 

@@ -120,6 +120,8 @@ class Connection(HttpToolsProtocol):
         room = self.room
         if len(self.tasks) - room.reading >= room.requests and cycle.scope["method"] == "POST":
             return self._turn_away(cycle)
+        if cycle.scope["method"] == "POST":
+            cycle.transport = _HeadWithBody(self.transport)
         self._answering = cycle
         return super()._start_asgi_task(cycle, app)
 
@@ -170,6 +172,41 @@ class Connection(HttpToolsProtocol):
         """Say why, and close."""
         self.transport.write(_written(status, problem_of_status(status, detail), b"connection: close\r\n" + more))
         self.transport.close()
+
+
+class _HeadWithBody(asyncio.Transport):
+    """Writes the head of an answer together with the first part of its body: the server hands over one, then the other,
+    and each would be a call of the system, which costs more than all that a prediction does in Python.
+
+    Only where every answer has a body, if an empty one: without it the head is not written.
+    """
+
+    __slots__ = ("_head", "_transport")
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._head: bytes | None = None
+
+    def write(self, data: Any) -> None:
+        """Write, or keep a head until its body comes."""
+        head = self._head
+        if head:
+            self._head = b""
+            self._transport.write(head + data)
+        elif head is None and not data.startswith(b"HTTP/1.1 100"):
+            self._head = data
+        else:
+            self._transport.write(data)
+
+    def close(self) -> None:
+        """Write what was kept, and close."""
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+    def is_closing(self) -> bool:
+        """Whether it is closed or about to be."""
+        return self._transport.is_closing()
 
 
 class Lookout:
