@@ -25,6 +25,7 @@ from serving.calls import Call
 from serving.outcomes import Classes, NumberOutcome
 from serving.prediction_log import PredictionLog
 from tests.serving.sidecar_process import ENTITY, Sidecar, Trained, promote, registered, sidecar
+from tests.serving.test_challengers import challenge
 from tests.serving.test_metrics import labels, values
 from tests.serving.valkey_process import with_ports
 
@@ -113,6 +114,37 @@ def test_a_prediction_by_entity_is_kept_with_the_stored_vector_and_its_time(
     assert (by_entity.feature_vector, by_entity.event_time) == (stored, NOW)
     assert given.feature_vector == {**features, "carrier": "NUL � in it"}, "PostgreSQL keeps no NUL"
     assert (given.event_time, given.entity_id) == (None, UUID(ENTITY))
+
+
+@pytest.mark.integration
+def test_what_a_canary_answers_and_a_shadow_would_have_answered_is_kept_as_theirs(
+    logging: Sidecar, servers: Settings, trained: Trained
+) -> None:
+    vector, said = trained.vectors()[0], {}
+    for use_case, mode in (("shadowed", "shadow"), ("canaried", "canary")):
+        promote(servers, use_case, "r", registered(servers, trained, use_case, "r", "gbm", "run_1"))
+        other = registered(servers, trained, use_case, "r", "gbm_two", "run_2")
+        challenge(servers, use_case, other, mode, 1.0)
+        logging.await_version(use_case, "r", 1)
+        until = time.monotonic() + 30
+        while {each.variant for each in kept(servers, use_case)} != {"shadowed": {"champion", "shadow"}}.get(
+            use_case, {"canary"}
+        ):
+            assert time.monotonic() < until, kept(servers, use_case)
+            with connect(servers) as connection:
+                connection.execute("DELETE FROM platform.predictions WHERE use_case = %s", [use_case])
+            assert logging.predict(use_case, "r", vector).status_code == 200
+            time.sleep(1.0)
+        said[use_case] = {each.variant: each for each in kept(servers, use_case)}
+    two = trained.predictions("gbm_two")[0]["probabilities"]
+    assert said["shadowed"]["champion"].probabilities == trained.predictions("gbm")[0]["probabilities"]
+    assert (said["shadowed"]["champion"].version, said["shadowed"]["shadow"].version) == (1, 2)
+    assert said["shadowed"]["champion"].request_id == said["shadowed"]["shadow"].request_id
+    for each in (said["shadowed"]["shadow"], said["canaried"]["canary"]):
+        assert (each.version, each.probabilities, each.feature_vector) == (2, two, vector)
+    counted = values(logging.client.get("/metrics").text)["sidecar_predictions_total"]
+    assert counted[labels(use_case="shadowed", region="r", version="2", variant="shadow")] > 0
+    assert counted[labels(use_case="canaried", region="r", version="2", variant="canary")] > 0
 
 
 @pytest.mark.integration
