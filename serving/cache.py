@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Protocol
 
@@ -78,10 +78,6 @@ class Counts:
     """Round trips that failed, writes that were refused, and values that are none of ours."""
     dropped: int = 0
     """Writes given up because too many waited, or because Redis takes none."""
-    round_trips: int = 0
-    """MGETs that were answered or failed,"""
-    round_trip_seconds: float = 0.0
-    """and how long all of them took together."""
 
 
 def connect(settings: Settings) -> Redis:
@@ -140,10 +136,6 @@ class Cache:
     def open(self) -> bool:
         """False while Redis is left alone after a failure, or keeps an earlier read waiting."""
         return not self._late and self._pause.over(self._clock())
-
-    def snapshot(self) -> dict[str, float]:
-        """The counts, and as 1 or 0 whether Redis is asked at the moment, with the seconds of a read."""
-        return {**asdict(self.counts), "open": float(self.open), "read_seconds": self.read_seconds}
 
     async def look_up(self, key: str) -> Found:
         """The value of a key, None when there is none, `SILENCE` when Redis does not say in time."""
@@ -281,8 +273,6 @@ class Cache:
 
     def _measure(self, seconds: float, patience: float) -> None:
         """Note how long a round trip took, however it ended. No request waits for it longer than its patience."""
-        self.counts.round_trips += 1
-        self.counts.round_trip_seconds += seconds
         self.reads.observe(seconds)
         waited, before = min(seconds, patience), self.read_seconds
         self.read_seconds = before * 0.9 + waited * 0.1 if before else waited

@@ -47,10 +47,15 @@ class CacheUse:
         self.misses += not hit
         self.hit_share += (hit - self.hit_share) * _WEIGHT
 
-    def snapshot(self) -> dict[str, float]:
-        """The counts and the share of hits by their names."""
-        names = ("hits", "misses", "joined", "silent", "refused", "left_out", "hit_share")
-        return {name: getattr(self, name) for name in names}
+    def outcomes(self) -> dict[str, int]:
+        """How many requests had which of the five outcomes."""
+        return {
+            "hit": self.hits,
+            "miss": self.misses,
+            "joined": self.joined,
+            "silent": self.silent,
+            "left_out": self.left_out,
+        }
 
     def asks(self, policy: CachePolicy, row: bytes, *, read_seconds: float, score_seconds: float) -> bool:
         """Whether the cache is read, and written after a miss, for this vector.

@@ -152,6 +152,13 @@ class Exposition:
         for key in sorted(models)[:MOST_MODELS]:
             loaded.add_metric((*models[key].name, models[key].version.algorithm), 1)
         yield loaded
+        shown = [models[key] for key in sorted(models)[:MOST_MODELS]]
+        yield _counts(
+            "sidecar_model_cache",
+            "Single predictions by what the cache was for them, since the version was loaded.",
+            ("use_case", "region", "version", "outcome"),
+            {(*model.name, outcome): n for model in shown for outcome, n in model.cache_use.outcomes().items()},
+        )
         yield GaugeMetricFamily("sidecar_registry_reachable", "1 while the registry answers.", registry.reachable)
         read_at = registry.read_at.timestamp() if registry.read_at else 0
         yield GaugeMetricFamily(
@@ -214,19 +221,21 @@ def _of_caches(predictions: Cache, vectors: StoredVectors) -> Iterator[Metric]:
             ("predictions", "hit"): counts.hits,
             ("predictions", "miss"): counts.misses,
             ("predictions", "late"): counts.late,
+            ("predictions", "unanswered"): counts.unanswered,
             ("vectors", "hit"): found.hits,
             ("vectors", "miss"): found.misses,
             ("vectors", "stale"): found.stale,
             ("vectors", "late"): below.late,
+            ("vectors", "unanswered"): below.unanswered,
         },
     )  # fmt: skip
     both = (("predictions", predictions), ("vectors", of_vectors))
     yield _counts(
-        "sidecar_cache_errors", "Failed round trips, and values that are none of ours.", ("cache",),
+        "sidecar_cache_errors", "Failed round trips, refused writes, and values that are none of ours.", ("cache",),
         {(name,): cache.counts.errors for name, cache in both},
     )  # fmt: skip
     yield _counts(
-        "sidecar_cache_dropped_writes", "Writes given up because too many waited.", ("cache",),
+        "sidecar_cache_dropped_writes", "Writes given up because too many waited, or Redis takes none.", ("cache",),
         {(name,): cache.counts.dropped for name, cache in both},
     )  # fmt: skip
     state = GaugeMetricFamily("sidecar_cache_open", "1 while Redis is asked, 0 while left alone.", labels=("cache",))

@@ -141,6 +141,14 @@ def test_the_cache_is_counted(servers: Settings, trained: Trained, watched: Side
     assert hit <= seen["sidecar_cache_read_seconds_count"][labels(cache="predictions")] <= hit + miss + late <= 20
     north = labels(use_case="seen", region="north", version="1", variant="champion")
     assert seen["sidecar_cached_predictions_total"][north] == hits
+    outcomes = {
+        outcome: seen["sidecar_model_cache_total"][
+            labels(use_case="seen", region="north", version="1", outcome=outcome)
+        ]
+        for outcome in ("hit", "miss", "joined", "silent", "left_out")
+    }
+    assert outcomes["hit"] == hits
+    assert sum(outcomes.values()) == 20
 
 
 @pytest.mark.integration
