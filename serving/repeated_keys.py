@@ -34,9 +34,25 @@ def repeated(body: bytes) -> Iterator[Fault]:
     >>> [fault.field for fault in repeated(b'{"region": "a", "features": {"x": 1, "x": 2}, "region": "b"}')]
     ['region', 'features.x']
     """
-    pairs: Any = json.loads(
+    yield from _of_request(_read(body))
+
+
+def repeated_in_rows(body: bytes) -> list[list[Fault]]:
+    """The same for each of many rows; the array of them is the body.
+
+    >>> [[fault.field for fault in row] for row in repeated_in_rows(b'[{"a": 1, "a": 2}, {"a": {"x": 1}}]')]
+    [['a'], []]
+    """
+    return [list(_of_request(row)) for row in _read(body)]
+
+
+def _read(body: bytes) -> Any:
+    return json.loads(
         body.decode(), object_pairs_hook=_Pairs, parse_int=_number, parse_float=_number, parse_constant=_number
     )
+
+
+def _of_request(pairs: Any) -> Iterator[Fault]:
     if not isinstance(pairs, _Pairs):
         return
     yield from _twice(pairs, "")

@@ -19,6 +19,9 @@ class PredictRow(Contract):
     features: dict[str, Any] | None = Field(
         None, description="Feature vector; left out, the entity's newest vector is looked up"
     )
+    overrides: dict[str, Any] | None = Field(
+        None, description="Features that replace those of the vector that is looked up; not beside `features`"
+    )
     event_time: Annotated[AwareDatetime, BeforeValidator(no_number)] | None = Field(
         None, description="Moment of the prediction, as in a single one"
     )
@@ -72,6 +75,9 @@ class _BatchResponse(Contract):
     model: ModelReference
     fallback: bool = Field(..., description="True when the pooled model answered for a region without one of its own")
     cached: int = Field(..., description="How many rows were answered from the cache")
+    defaulted: int = Field(
+        0, description="How many rows were answered for the use case's default, for want of a stored vector"
+    )
     faulty: int = Field(0, description="How many rows were faulty; only with `on_error: report`")
     errors: list[RowError] = Field([], description="What is wrong with them; the first thousand")
 

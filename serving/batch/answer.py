@@ -45,7 +45,7 @@ class Answer:
         fallback = self._model.version.region != self._batch.head.region
         parts.append(
             f',"model":{self._model.model_text},"fallback":{"true" if fallback else "false"},'
-            f'"cached":{self._cached},"faulty":{np.count_nonzero(self._batch.refused)},"errors":'.encode()
+            f'"cached":{self._cached},"defaulted":{self._batch.defaulted},"faulty":{np.count_nonzero(self._batch.refused)},"errors":'.encode()
         )
         parts += [json.dumps(self._errors(), allow_nan=False).encode(), b"}"]
         return b"".join(parts)
@@ -69,6 +69,7 @@ class Answer:
             "model": self._model.model_text,
             "fallback": json.dumps(fallback),
             "cached": str(self._cached),
+            "defaulted": str(self._batch.defaulted),
             "faulty": str(np.count_nonzero(batch.refused)),
             "errors": json.dumps(self._errors(), allow_nan=False),
         }

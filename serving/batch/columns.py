@@ -118,7 +118,7 @@ class ColumnEncoder:
             return self._codes_of_integers(name, numbers)
         return numbers + 0.0  # minus zero becomes zero
 
-    def booleans(self, name: str, ones: Floats) -> Floats:
+    def booleans(self, name: str, ones: Floats) -> Floats | None:
         """Encode a column of booleans given as 1, 0, and NaN where one is missing."""
         return self._booleans(name, ones)
 
@@ -150,9 +150,10 @@ class ColumnEncoder:
             return None
         return np.fromiter(map(codes.__getitem__, values), np.float64, len(values))
 
-    def _booleans(self, name: str, ones: Floats) -> Floats:
+    def _booleans(self, name: str, ones: Floats) -> Floats | None:
         false, true = (self._encoder.value(name, value) for value in (False, True))
-        assert false is not None and true is not None
+        if false is None or true is None:  # a level that the model was not trained on, and that is refused
+            return None
         return np.where(ones == 1.0, true, np.where(ones == 0.0, false, math.nan)).astype(np.float64)
 
     def _one_by_one(self, name: str, values: Sequence[Any], first_row: int) -> Column:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -45,6 +45,8 @@ class Wanted:
     row: int
     entity_id: UUID
     event_time: datetime | None = None
+    overrides: Mapping[str, Any] | None = None
+    """What replaces features of the stored vector."""
 
 
 @dataclass
@@ -66,6 +68,8 @@ class Batch:
     wanted: list[Wanted] = field(default_factory=list)
     faults: list[RowFault] = field(default_factory=list)
     """The first thousand."""
+    defaulted: int = 0
+    """How many rows have the default vector of the use case."""
     refused: npt.NDArray[np.bool_] = field(init=False)
     """Which rows are faulty."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from serving.batch.json_pieces import Cursor
 from serving.encoding import Fault, VectorRefused
 from serving.models import ServedModel
 from serving.problems import MOST_FAULTS, RequestInvalid, as_invalid_request
+from serving.repeated_keys import repeated_in_rows
 
 _ROWS: TypeAdapter[list[PredictRow]] = TypeAdapter(list[PredictRow])
 _BULK = ("rows", "columns", "entity_ids")
@@ -129,13 +131,15 @@ class JsonRequest:
                 number, vector = len(entity_ids), nothing
                 if number >= self._maximum_rows:
                     raise too_many_rows(self._maximum_rows)
-                if isinstance(row, ValidationError):
-                    faulty.append((number, _faults_of(row, number)))
+                if not isinstance(row, PredictRow):
+                    faulty.append((number, _within(row, number)))
                     entity_ids.append(None)
                 else:
                     entity_ids.append(str(row.entity_id))
-                    if row.features is None:
-                        wanted.append(Wanted(number, row.entity_id, row.event_time))
+                    if row.features is not None and row.overrides is not None:
+                        faulty.append((number, [Fault(f"rows.{number}.overrides", "cannot stand beside `features`")]))
+                    elif row.features is None:
+                        wanted.append(Wanted(number, row.entity_id, row.event_time, row.overrides))
                     else:
                         try:
                             vector = model.row(row.features, head.region)
@@ -197,27 +201,33 @@ class JsonRequest:
         raise RequestInvalid([Fault("rows", "is missing; columns, or entity_ids alone, would do as well")])
 
 
-def _parse_rows(text: bytes) -> list[PredictRow | ValidationError]:
+def _parse_rows(text: bytes) -> list[PredictRow | list[Fault]]:
     """Rows, or what is wrong with them."""
+    found: list[PredictRow | list[Fault]]
     try:
-        return list(_ROWS.validate_json(text))
+        rows = _ROWS.validate_json(text)
     except ValidationError as error:
         if error.errors(include_url=False, include_context=False)[0]["type"] == "json_invalid":
             raise
-    return [_one_row(item) for item in from_json(text)]
+        found = [_one_row(item) for item in from_json(text)]
+    else:
+        found = list(rows)
+        named = sum(len(row.model_fields_set) + len(row.features or ()) + len(row.overrides or ()) for row in rows)
+        if text.count(b":") == named:
+            return found
+    return [twice or row for row, twice in zip(found, repeated_in_rows(text), strict=True)]
 
 
-def _one_row(item: Any) -> PredictRow | ValidationError:
+def _one_row(item: Any) -> PredictRow | list[Fault]:
     try:
         return PredictRow.model_validate(item)
     except ValidationError as error:
-        return error
+        problem = as_invalid_request(error)
+        return list(problem.faults) if isinstance(problem, RequestInvalid) else []
 
 
-def _faults_of(error: ValidationError, number: int) -> list[Fault]:
-    problem = as_invalid_request(error)
-    found = problem.faults if isinstance(problem, RequestInvalid) else ()
+def _within(faults: Iterable[Fault], number: int) -> list[Fault]:
     row = f"rows.{number}"
     return [
-        Fault(row if fault.field == "body" else f"{row}.{fault.field}", fault.message, fault.value) for fault in found
+        Fault(row if fault.field == "body" else f"{row}.{fault.field}", fault.message, fault.value) for fault in faults
     ]

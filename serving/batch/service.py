@@ -174,7 +174,7 @@ class Batches:
 
     async def _look_up(self, batch: Batch, model: ServedModel) -> None:
         """Find the vectors that are wanted and encode them."""
-        found: list[tuple[Wanted, FeatureVector]] = []
+        found: list[tuple[Wanted, FeatureVector | None]] = []
         for begin in range(0, len(batch.wanted), LOOKUPS):
             wanted = batch.wanted[begin : begin + LOOKUPS]
             head = batch.head
@@ -183,7 +183,7 @@ class Batches:
             for one in wanted:
                 vector = newest.get(one.entity_id)
                 if vector is None:
-                    batch.refuse(one.row, _not_stored(batch, one))
+                    found.append((one, None))
                 elif one.event_time is not None and vector.event_time > one.event_time:
                     later.append(one)
                 else:
@@ -191,11 +191,7 @@ class Batches:
             for first in range(0, len(later), DATED_LOOKUPS):
                 group = later[first : first + DATED_LOOKUPS]
                 vectors = await asyncio.gather(*(self._earlier(head, one) for one in group))
-                for one, earlier in zip(group, vectors, strict=True):
-                    if earlier is None:
-                        batch.refuse(one.row, _not_stored(batch, one))
-                    else:
-                        found.append((one, earlier))
+                found += zip(group, vectors, strict=True)
         await self._in_thread(_encode_stored, batch, model, found)
 
     async def _earlier(self, head: BatchHead, wanted: Wanted) -> FeatureVector | None:
@@ -250,19 +246,42 @@ def _not_stored(batch: Batch, wanted: Wanted) -> Fault:
     return Fault(_field(batch, wanted), "has no stored feature vector", str(wanted.entity_id))
 
 
-def _encode_stored(batch: Batch, model: ServedModel, found: list[tuple[Wanted, FeatureVector]]) -> None:
+def _encode_stored(batch: Batch, model: ServedModel, found: list[tuple[Wanted, FeatureVector | None]]) -> None:
     now = datetime.now(UTC)
     for wanted, vector in found:
+        lacking = _lacking(batch, model, wanted, vector, now)
+        features = vector.features if vector is not None and lacking is None else model.version.default_features
+        if features is None:
+            batch.refuse(wanted.row, lacking or _not_stored(batch, wanted))
+            continue
         try:
-            refuse_too_old(vector, wanted.event_time or now, model.version.maximum_vector_age_seconds)
-            row = model.row(vector.features, batch.head.region)
-        except VectorTooOld as error:
-            batch.refuse(wanted.row, Fault(_field(batch, wanted), error.faults[0].message, error.faults[0].value))
+            row = model.row({**features, **(wanted.overrides or {})}, batch.head.region)
         except VectorRefused as error:
-            rule = f"has a stored vector that does not fit the model: {error.message}"
-            batch.refuse(wanted.row, Fault(_field(batch, wanted), rule, str(wanted.entity_id)))
+            batch.refuse(wanted.row, *(_of_stored(batch, wanted, fault) for fault in error.faults))
         else:
+            batch.defaulted += lacking is not None
             batch.rows[wanted.row] = np.frombuffer(row, np.float64)
+
+
+def _lacking(
+    batch: Batch, model: ServedModel, wanted: Wanted, vector: FeatureVector | None, now: datetime
+) -> Fault | None:
+    """Why a row has no stored vector to be answered for."""
+    if vector is None:
+        return _not_stored(batch, wanted)
+    try:
+        refuse_too_old(vector, wanted.event_time or now, model.version.maximum_vector_age_seconds)
+    except VectorTooOld as error:
+        return Fault(_field(batch, wanted), error.faults[0].message, error.faults[0].value)
+    return None
+
+
+def _of_stored(batch: Batch, wanted: Wanted, fault: Fault) -> Fault:
+    name = fault.field.removeprefix("features.")
+    if wanted.overrides and name in wanted.overrides:
+        return Fault(f"rows.{wanted.row}.overrides.{name}", fault.message, fault.value)
+    rule = f"has a stored or default vector that does not fit the model: {fault.field} {fault.message}"
+    return Fault(_field(batch, wanted), rule, str(wanted.entity_id))
 
 
 def _read_arrow(*arguments: Any) -> Batch:

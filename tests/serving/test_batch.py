@@ -43,6 +43,8 @@ def served(servers: Settings, trained: Trained, tmp_path_factory: pytest.TempPat
         promote(servers, f"batch_{model}", "north", registered(servers, trained, f"batch_{model}", "north", model))
     aged = registered(servers, trained, "batch_aged", "north", "gbm", maximum_vector_age_seconds=3600)
     promote(servers, "batch_aged", "north", aged)
+    default = {"default_features": trained.vectors()[8]}
+    promote(servers, "batch_default", "north", registered(servers, trained, "batch_default", "north", "gbm", **default))
     pooled = registered(servers, trained, "batch_pooled", POOLED, "gbm", region_feature="carrier")
     promote(servers, "batch_pooled", POOLED, pooled)
     folder, more = tmp_path_factory.mktemp("batch"), {"SIDECAR__BATCH_MIB": "1"}
@@ -372,6 +374,32 @@ def test_stored_vectors_that_are_too_old_or_do_not_fit_are_named(
     found = faults(send(served, "batch_aged", entity_ids=[str(old), str(wrong)]))
     assert found["entity_ids.0"][0] == "has no stored feature vector of the last 3600 seconds"
     assert "features.month must be at most 12" in found["entity_ids.1"][0]
+
+
+def test_overrides_replace_features_and_the_default_stands_in_for_what_is_missing(
+    served: Sidecar, servers: Settings, trained: Trained
+) -> None:
+    vectors, expected = trained.vectors(), trained.predictions("gbm")
+    stored = uuid.uuid4()
+    store(servers, "batch_default", stored, datetime.now(UTC), vectors[3] | {"month": 1, "gate": "2"})
+    overrides = {"month": vectors[3]["month"], "gate": vectors[3]["gate"]}
+    rows = [{"entity_id": str(stored), "overrides": overrides}, {"entity_id": str(uuid.uuid4())}]
+    answer = send(served, "batch_default", rows=rows)
+    assert answers_of_rows(answer) == [expected[3], expected[8]]
+    assert answer.json()["defaulted"] == 1
+    rows[0]["overrides"] = {"month": 13}
+    assert faults(send(served, "batch_default", rows=rows)) == {"rows.0.overrides.month": ("must be at most 12", 13)}
+    rows[0]["features"] = vectors[3]
+    found = faults(send(served, "batch_default", rows=rows))
+    assert found["rows.0.overrides"][0] == "cannot stand beside `features`"
+
+
+def test_a_key_that_stands_twice_in_a_row_is_refused(served: Sidecar) -> None:
+    row = f'{{"entity_id":"{ENTITY}","features":{{"month":1,"month":2}}}}'
+    head = '{"use_case":"batch_gbm","region":"north","rows":['
+    body, headers = f"{head}{row}]}}", {"content-type": "application/json"}
+    answer = served.client.post(PATH, content=body, headers=headers)
+    assert faults(answer)["rows.0.features.month"][0] == "is given more than once"
 
 
 def test_the_pooled_model_takes_the_region_of_the_batch(served: Sidecar, trained: Trained) -> None:
