@@ -59,9 +59,7 @@ class Sidecar(FastAPI):
         """Serve one connection event."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
-        elif scope["method"] == "POST" and (route := self.short_ways.get(scope["path"])) is not None:
-            await self.door.respond(scope, receive, send, route)
-        elif (
+        elif (scope["method"] == "POST" and (route := self.short_ways.get(scope["path"])) is not None) or (
             is_open_inference(scope["path"])
             and (route := self.open_inference.route(scope["method"], scope["path"])) is not None
         ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,13 +133,18 @@ def test_the_cache_is_counted(servers: Settings, trained: Trained, watched: Side
     settings = with_ports(servers, sidecar=free_port())
     with sidecar(settings, tmp_path, SIDECAR__PREDICTION_CACHE="always") as cached:
         vector = {**trained.vectors()[0], "distance": 1234.5}
-        hits = [cached.predict("seen", "north", vector).json()["cached"] for _ in range(20)].count(True)
+        hits = asked = 0
+        until = time.monotonic() + 15
+        while hits < 3:  # a late answer of Redis leaves it out for a moment, which on a busy machine may be the first
+            assert time.monotonic() < until, "never answered from the cache"
+            hits += cached.predict("seen", "north", vector).json()["cached"]
+            asked += 1
+            time.sleep(0.02)
         seen = values(cached.client.get("/metrics").text)
     counted = seen["sidecar_cache_keys_total"]
     hit, miss, late = (counted[labels(cache="predictions", outcome=each)] for each in ("hit", "miss", "late"))
-    assert hit == hits > 0
-    # After a late answer Redis is left out for a moment; on a busy machine it may be.
-    assert hit <= seen["sidecar_cache_read_seconds_count"][labels(cache="predictions")] <= hit + miss + late <= 20
+    assert hit == hits
+    assert hit <= seen["sidecar_cache_read_seconds_count"][labels(cache="predictions")] <= hit + miss + late <= asked
     north = labels(use_case="seen", region="north", version="1", variant="champion")
     assert seen["sidecar_cached_predictions_total"][north] == hits
     outcomes = {
@@ -148,7 +154,7 @@ def test_the_cache_is_counted(servers: Settings, trained: Trained, watched: Side
         for outcome in ("hit", "miss", "joined", "silent", "left_out")
     }
     assert outcomes["hit"] == hits
-    assert sum(outcomes.values()) == 20
+    assert sum(outcomes.values()) == asked
 
 
 @pytest.mark.integration
