@@ -59,13 +59,15 @@ class Sidecar(FastAPI):
         """Serve one connection event."""
         if scope["type"] != "http":
             await super().__call__(scope, receive, send)
-        elif (scope["method"] == "POST" and (route := self.short_ways.get(scope["path"])) is not None) or (
-            is_open_inference(scope["path"])
-            and (route := self.open_inference.route(scope["method"], scope["path"])) is not None
-        ):
+        elif (route := self._short_way(scope["method"], scope["path"])) is not None:
             await self.door.respond(scope, receive, send, route)
         else:
             await self.door.pass_on(scope, receive, send, super().__call__)
+
+    def _short_way(self, method: str, path: str) -> Route | None:
+        if method == "POST" and (route := self.short_ways.get(path)) is not None:
+            return route
+        return self.open_inference.route(method, path) if is_open_inference(path) else None
 
 
 def create_app(settings: Settings, source: ChampionSource | None = None, worker: int | None = None) -> Sidecar:
