@@ -313,7 +313,7 @@ def test_more_than_may_be_under_way_is_told_to_come_again(served: Sidecar, train
             connection.sendall(head.encode() + b"{")  # the rest does not come
         answer = await_status(503, served, columns)
         assert answer.headers["retry-after"] == "1"
-        assert "2 batches with 2097152 bytes are under way" in answer.json()["detail"]
+        assert "2 such requests with 2097152 bytes are under way" in answer.json()["detail"]
         assert served.predict("batch_gbm", "north", trained.vectors()[0]).status_code == 200
     assert answers_of_columns(await_status(200, served, columns)) == trained.predictions("gbm")[:2]
 
