@@ -94,6 +94,8 @@ def test_schemathesis_gets_an_environment_of_its_own_among_the_local_data(
     schemathesis = environments_for("test", checkout)[-1]
     assert schemathesis.folder == checkout / ".platform" / "schemathesis-environment"
     assert schemathesis.locks == (checkout / "tests" / "serving" / "schemathesis-requirements.txt",)
+    schemathesis.folder.mkdir(parents=True)
+    assert not place_of_state.why_not(schemathesis.folder.parent, checkout)
 
 
 @pytest.mark.parametrize("whose", ["feast", "peers"])
