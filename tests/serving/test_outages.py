@@ -23,6 +23,7 @@ from tests.serving.sidecar_process import ENTITY, Sidecar, Trained, promote, reg
 from tests.serving.valkey_process import command, valkey, with_ports
 
 pytestmark = pytest.mark.integration
+LONGEST_WAY_SECONDS = 0.5
 
 
 def probabilities(served: Sidecar, features: dict[str, Any]) -> tuple[dict[str, float], bool]:
@@ -229,7 +230,9 @@ def test_sigterm_under_load_answers_every_request_it_took(servers: Settings, tra
             assert answer.status == 200, answer.body
             assert answer.body["probabilities"] == right[answer.number % len(vectors)]["probabilities"]
         assert load.lost, "the load went on until nobody answered any more"
-        assert all(each.began > asked_at for each in load.lost), "only who comes after the signal is turned away"
+        # Began is when the client set to work: on a busy machine it connects and sends a while later.
+        taken = [each for each in load.lost if each.began < asked_at - LONGEST_WAY_SECONDS]
+        assert not taken, "only who comes about or after the signal is turned away"
     log = (tmp_path / "sidecar.log").read_text()
     assert "sidecar stopped" in log
     assert "Traceback" not in log
