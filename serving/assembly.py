@@ -91,7 +91,7 @@ class Parts:
             predictions = Predictions(self.repository, scorer, vectors, cache, settings.prediction_cache)
             batches = Batches(
                 self.repository, vectors, cache, settings.prediction_cache,
-                maximum_rows=settings.batch_rows, threads=settings.inference_threads,
+                maximum_rows=settings.batch_rows, threads=settings.inference_threads, kept=watch.predictions,
             )  # fmt: skip
             leaving.push_async_callback(asyncio.to_thread, batches.close)
             watch.start(door, Watched(scorer, cache, vectors))

@@ -26,6 +26,7 @@ from mage_platform.errors import DatabaseUnavailable
 from mage_platform.predictions import add_predictions
 from mage_platform.settings import Settings
 from serving.calls import Call, MadeOf
+from serving.decoding import RowDecoder
 from serving.models import ServedModel
 from serving.outcomes import Outcome
 
@@ -41,6 +42,18 @@ SHORTEST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.5, 8.0
 _Row = tuple[str, float, str, str, bool, tuple[str, str, str], Outcome, MadeOf]
 """Request id, moment, region of the request, variant, cached, name of the model, what its scores mean, and what the
 prediction was made of. Not the model itself, which could not be unloaded as long as its rows wait."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A row of a batch as the model took it; it becomes a vector when it is written."""
+
+    decoder: RowDecoder
+    row: Any
+    """Shape (columns,), float64."""
+
+    def vector(self) -> dict[str, Any]:
+        return self.decoder.vector(self.row.tolist())
 
 
 @dataclass(frozen=True)
@@ -128,6 +141,35 @@ class PredictionLog:
         begun = (call.id, call.began, call.region, variant, cached, model.name, model.outcome)
         self._queue.extend((*begun, row) for row in rows[:room])
 
+    def record_batch(
+        self, call: Call, model: ServedModel, entity_ids: Sequence[str | None], rows: Any, scores: Any, refused: Any
+    ) -> int:
+        """Keep the rows of a batch that have an entity and were answered. May be called in any thread.
+
+        Args:
+            call: The request they belong to.
+            model: Which made them.
+            entity_ids: Of each row, None where it has none.
+            rows: As the model took them, shape (rows, columns); kept, not copied.
+            scores: Of each row, shape (rows, width of a score).
+            refused: Which rows were faulty, shape (rows,).
+
+        Returns:
+            How many found no room; whoever calls adds them to `dropped` on the event loop.
+        """
+        share, decoder = model.version.log_predictions, RowDecoder(model.encoder, model.levels)
+        kept = [
+            row
+            for row, entity_id in enumerate(entity_ids)
+            if entity_id is not None and not refused[row] and (share >= 1.0 or random.random() < share)
+        ]
+        room = max(0, self._most - len(self._queue))
+        begun = (call.id, call.began, call.region, "champion", call.cached is True, model.name, model.outcome)
+        for row in kept[:room]:
+            made_of: Any = (entity_ids[row], None, _Scored(decoder, rows[row]), scores[row])
+            self._queue.append((*begun, made_of))
+        return max(0, len(kept) - room)
+
     def shadowed(self, call: Call, model: ServedModel, score: Sequence[float]) -> None:
         """Keep what a shadow would have answered."""
         if call.made_of is not None:
@@ -209,6 +251,8 @@ def _lines(zero: float, rows: Sequence[_Row]) -> str:
 def _line(zero: float, row: _Row) -> list[Any]:
     request_id, moment, region, variant, cached, name, outcome, (entity_id, event_time, features, score) = row
     use_case, model_region, version = name
+    if isinstance(features, _Scored):
+        features, score = features.vector(), [float(each) for each in score]
     prediction, probabilities = outcome.values(score)
     return [
         zero + moment, request_id, use_case, region, model_region, version, variant, entity_id, event_time, features,

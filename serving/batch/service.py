@@ -33,6 +33,7 @@ from serving.chosen_vector import refuse_too_old
 from serving.encoding import Fault, VectorRefused
 from serving.front_door import Route, not_accepted
 from serving.models import ServedModel
+from serving.prediction_log import PredictionLog
 from serving.problems import VectorNotStored, VectorTooOld, as_invalid_request
 from serving.repository import Repository
 from serving.room import Berths
@@ -94,6 +95,7 @@ class Batches:
         policy: When the cache takes part.
         maximum_rows: Of one batch.
         threads: That score.
+        kept: Keeps the rows that name their entity; None keeps none.
     """
 
     def __init__(
@@ -105,10 +107,11 @@ class Batches:
         *,
         maximum_rows: int,
         threads: int,
+        kept: PredictionLog | None = None,
     ) -> None:
         self._repository, self._vectors = repository, vectors
         self._look_aside = LookAside(cache, policy)
-        self._maximum_rows = maximum_rows
+        self._maximum_rows, self._kept = maximum_rows, kept
         self._scorer = BatchScorer(threads)
         self._readers = ThreadPoolExecutor(READING_THREADS, thread_name_prefix="batch")
         self._encoders: WeakKeyDictionary[ServedModel, ColumnEncoder] = WeakKeyDictionary()
@@ -153,7 +156,11 @@ class Batches:
         call.cached = cached == call.rows
         if any(_kind(wanted) == ARROW for wanted in headers.get(b"accept", b"").split(b",")):
             call.media_type = ARROW
-        return await self._in_thread(_write, Answer(model, batch, scores, cached), call.media_type)
+        answer = await self._in_thread(_write, Answer(model, batch, scores, cached), call.media_type)
+        if self._kept is not None and batch.entity_ids is not None and model.version.log_predictions:
+            record, ids = self._kept.record_batch, batch.entity_ids
+            self._kept.dropped += await self._in_thread(record, call, model, ids, batch.rows, scores, batch.refused)
+        return answer
 
     def _model(self, head: BatchHead, call: Call) -> ServedModel:
         call.use_case, call.region = head.use_case, head.region

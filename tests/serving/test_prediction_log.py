@@ -66,6 +66,40 @@ def logging(servers: Settings, trained: Trained, tmp_path_factory: pytest.TempPa
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize("shape", ["rows", "columns"])
+def test_the_rows_of_a_batch_are_kept_with_the_vectors_the_model_took(
+    logging: Sidecar, servers: Settings, trained: Trained, shape: str
+) -> None:
+    vectors, expected = trained.vectors()[:60], trained.predictions("xgboost")[:60]
+    use_case = f"kept_{shape}"
+    promote(servers, use_case, "east", registered(servers, trained, use_case, "east", "xgboost"))
+    logging.await_version(use_case, "east", 1)
+    entity_ids = [str(uuid4()) for _ in vectors]
+    body: dict[str, Any] = {"use_case": use_case, "region": "east"}
+    if shape == "rows":
+        body["rows"] = [{"entity_id": each, "features": v} for each, v in zip(entity_ids, vectors, strict=True)]
+    else:
+        body["columns"] = {name: [vector[name] for vector in vectors] for name in vectors[0]}
+        body["entity_ids"] = entity_ids
+    assert logging.client.post("/v1/predict/batch", json=body).status_code == 200
+    found = kept_after(servers, use_case, 60)
+    assert len(found) == 60
+    by_entity = {str(each.entity_id): each for each in found}
+    for entity_id, vector, right in zip(entity_ids, vectors, expected, strict=True):
+        line = by_entity[entity_id]
+        assert (line.region, line.version, line.prediction) == ("east", 1, right["prediction"])
+        assert line.probabilities == right["probabilities"]
+        # H2O dropped the constant; the level that only the unseen rows have counts as missing.
+        known = {n: v for n, v in vector.items() if n != "terminals"}
+        assert set(line.feature_vector) == set(known)
+        wrong = {n for n, v in known.items() if line.feature_vector[n] != v and line.feature_vector[n] is not None}
+        assert not wrong
+        assert {
+            n for n in ("month", "distance", "temperature", "weekend") if line.feature_vector[n] != vector[n]
+        } == set()
+
+
+@pytest.mark.integration
 def test_each_answered_prediction_is_kept_once_with_its_vector_and_score(
     logging: Sidecar, servers: Settings, trained: Trained
 ) -> None:
