@@ -70,6 +70,14 @@ def through_mage(settings: Settings, use_case: str) -> dict[str, Any]:
     return {**run, "command_seconds": time.perf_counter() - clock}
 
 
+def prepare_mage(settings: Settings) -> None:
+    """Make Mage's metadata database: the first thing a new platform does, long before a training."""
+    code = "import os; from pathlib import Path; from mage_platform.orchestration.headless import open_project; "
+    code += "open_project(Path.cwd()); os._exit(0)"
+    environment = {**os.environ, **block_environment(settings)}
+    subprocess.run([sys.executable, "-c", code], env=environment, cwd=PROJECT, capture_output=True, check=True)
+
+
 def export(settings: Settings, use_case: UseCase, regions: list[str], folder: Path) -> list[dict[str, Any]]:
     """The rows of each region as files, and what a plain script needs to know of each."""
     jobs = []
@@ -202,6 +210,7 @@ def main() -> None:
         shutil.copytree(PROJECT / "use_cases" / "flight_delays", folder / "use_cases" / "flight_delays")
         wanted = load_settings(state_folder=folder / "state", use_cases_folder=folder / "use_cases")
         with running(wanted, ("postgres", "pgbouncer", "h2o"), migrate=True) as settings:
+            prepare_mage(settings)
             if asked.only != "growth":
                 lines.append(bench_flights(settings, folder))
             if asked.only != "flights":

@@ -71,7 +71,7 @@ def run_pipeline(
     began = time.monotonic()
     if not (project / "pipelines" / pipeline / "metadata.yaml").is_file():
         raise PipelineNotFound(_no_such_pipeline(project, pipeline))
-    _open_project(project)
+    open_project(project)
     preload_blocks(project, _blocks_of(project, pipeline))
     jobs = _start_workers()
     run_id = _create_run(pipeline, variables)
@@ -105,7 +105,8 @@ def _blocks_of(project: Path, pipeline: str) -> list[str]:
     return [str(block["uuid"]) for block in declared.get("blocks") or []]
 
 
-def _open_project(project: Path) -> None:
+def open_project(project: Path) -> None:
+    """Let Mage know its project, and bring its metadata database up to date, which the first time takes seconds."""
     os.environ.setdefault("REQUIRE_USER_AUTHENTICATION", "0")
     os.environ["MAGE_REPO_PATH"] = str(project)
     if str(project) not in sys.path:
