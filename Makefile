@@ -21,9 +21,9 @@ test: ## install what is needed and run every test
 	@$(BOOTSTRAP) test
 	@$(VENV)/python -m pytest
 
-check: ## style, types, architecture and unit tests, side by side, in under 30 seconds on two cores
+check: ## style, types, architecture, decisions and unit tests, side by side, in under 30 seconds on two cores
 	@$(BOOTSTRAP) test
-	@$(MAKE) -j -O .check-style .check-types .check-layers .check-tests
+	@$(MAKE) -j -O .check-style .check-types .check-layers .check-decisions .check-tests
 
 .check-style:
 	@$(VENV)/ruff check .
@@ -34,6 +34,9 @@ check: ## style, types, architecture and unit tests, side by side, in under 30 s
 
 .check-layers:
 	@$(VENV)/lint-imports
+
+.check-decisions:
+	@$(VENV)/python -m mage_platform decisions check
 
 .check-tests:
 	@$(VENV)/python -m pytest -q -m "not integration" tests/unit tests/architecture
