@@ -124,7 +124,7 @@ class PredictionLog:
     def record(
         self, call: Call, model: ServedModel, rows: Sequence[MadeOf], *, variant: str = "champion", cached: bool = False
     ) -> None:
-        """Keep predictions that are not the single one of a request: rows of a batch, or what a shadow would have said.
+        """Keep predictions that are not the single one of a request, such as what a shadow would have said.
 
         Args:
             call: The request they belong to.

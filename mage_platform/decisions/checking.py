@@ -85,11 +85,11 @@ def check_project(root: Path, *, today: date | None = None) -> Judgement:
     waivers = read_waivers(project.root, set(CHECKS))
     found = sorted({finding for check in CHECKS.values() for finding in check(project)})
     standing = [waiver for waiver in waivers if waiver.until >= today]
-    waived = [(each, waiver) for each in found for waiver in standing if waiver.covers(each)][: len(found)]
-    covered = {each for each, _ in waived}
+    covering = {each: next((waiver for waiver in standing if waiver.covers(each)), None) for each in found}
+    waived = [(each, waiver) for each, waiver in covering.items() if waiver is not None]
     used = {waiver for _, waiver in waived}
     return Judgement(
-        findings=[each for each in found if each not in covered],
+        findings=[each for each, waiver in covering.items() if waiver is None],
         waived=waived,
         idle_waivers=[waiver for waiver in waivers if waiver not in used],
         unreadable=dict(sorted(project.unreadable.items())),

@@ -47,14 +47,6 @@ class Located:
         """A scalar as text; empty for anything else and for null."""
         return "" if self.value is None or isinstance(self.value, (dict, list)) else str(self.value)
 
-    def plain(self) -> Any:
-        """The value without lines."""
-        if isinstance(self.value, dict):
-            return {key: each.plain() for key, each in self.value.items()}
-        if isinstance(self.value, list):
-            return [each.plain() for each in self.value]
-        return self.value
-
     def walk(self) -> Iterator[Located]:
         """This and everything below."""
         yield self

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import yaml
 from dockerfile_parse import DockerfileParser
@@ -119,9 +118,7 @@ class Project:
     @cached_property
     def requirements(self) -> list[str]:
         """Files of resolved requirements; their sources end with `.in`."""
-        return [p for p in self.files if Path(p).name.startswith("requirements") and p.endswith(".txt")] + [
-            p for p in self.files if p.endswith("/requirements.txt") and not Path(p).name.startswith("requirements")
-        ]
+        return [path for path in self.files if Path(path).name.startswith("requirements") and path.endswith(".txt")]
 
     @cached_property
     def pgbouncers(self) -> dict[str, configparser.RawConfigParser]:
@@ -173,8 +170,3 @@ def imports(tree: ast.Module) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
             found.add(node.module.partition(".")[0])
     return found
-
-
-def plain(value: Any) -> Any:
-    """A located value without its lines."""
-    return value.plain() if isinstance(value, Located) else value

@@ -237,6 +237,17 @@ def test_a_waiver_covers_what_it_names_until_its_day(tmp_path: Path) -> None:
     assert (len(after.findings), after.waived, len(after.idle_waivers), after.kept) == (1, [], 1, False)
 
 
+def test_two_waivers_of_one_place_take_no_waiver_from_another(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("model.download_pojo()")
+    (tmp_path / "b.py").write_text("model.download_pojo()")
+    more = WAIVER.replace("'a*.py'", "a.py") + WAIVER.replace("'a*.py'", "b.py")
+    (tmp_path / "decision_waivers.yaml").write_text(WAIVER + more)
+    judged = check_project(tmp_path, today=date(2026, 12, 1))
+    assert judged.findings == []
+    assert [(each.path, waiver.path) for each, waiver in judged.waived] == [("a.py", "a*.py"), ("b.py", "b.py")]
+    assert [waiver.path for waiver in judged.idle_waivers] == ["a.py"]
+
+
 def test_a_waiver_that_covers_nothing_is_told(tmp_path: Path) -> None:
     (tmp_path / "decision_waivers.yaml").write_text(WAIVER)
     done = CliRunner().invoke(decisions, ["check", str(tmp_path)])
