@@ -11,9 +11,7 @@ vectors, `vectors.json`; of a champion there are none, and its example is varied
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 import sys
 import tempfile
 from collections.abc import Hashable
@@ -29,10 +27,11 @@ from mage_platform.contracts import InputSchema
 from mage_platform.database import connect
 from mage_platform.errors import ModelNotFound, PlatformError
 from mage_platform.features.vectors import build_vectors
-from mage_platform.local.java import find_java
+from mage_platform.local.embedded import running
 from mage_platform.registry import champion, fetch_model, verification_keys
 from mage_platform.settings import load_settings
 from mage_platform.sources import load_rows
+from mage_platform.training.h2o_server import h2o_server
 from mage_platform.use_cases import load_use_case
 
 USE_CASE, REGION = "flight_delays", "JFK"
@@ -68,13 +67,11 @@ def train(folder: Path) -> None:
     vectors = vectors[(vectors["_region"] == REGION) & vectors["_label"].notna()]
     table = vectors[schema.names].assign(_label=vectors["_label"].astype(int).astype(str))
     factors = [name for name, column in schema.columns.items() if column.type in ("category", "boolean")]
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ["JAVA_HOME"] = str(find_java().home)  # h2o looks there when no java is on the path
-    h2o.init(port=port, name=f"bench-{port}", max_mem_size="1g", bind_to_localhost=True, verbose=False)
-    try:
-        h2o.no_progress()
+    with (
+        tempfile.TemporaryDirectory() as state,
+        running(load_settings(state_folder=Path(state), h2o={"memory_limit_gib": 1.5}), ("h2o",)) as server,
+        h2o_server(server),
+    ):
         with tempfile.TemporaryDirectory() as place:
             table.to_parquet(f"{place}/rows.parquet", index=False)
             frame = h2o.upload_file(f"{place}/rows.parquet")
@@ -86,8 +83,6 @@ def train(folder: Path) -> None:
             mojo = model.download_mojo(path=place, get_genmodel_jar=True)
             Path(mojo).rename(folder / "model.zip")
             (Path(place) / "h2o-genmodel.jar").rename(folder / "h2o-genmodel.jar")
-    finally:
-        h2o.cluster().shutdown()
     # Without gaps, for which other servers' protocols have no word.
     some = table[schema.names].dropna().sample(VECTORS, random_state=1)
     (folder / "vectors.json").write_text(json.dumps([_as_json(row) for row in some.to_dict("records")]))

@@ -34,7 +34,8 @@ def train(job: dict[str, Any]) -> None:
 def main() -> None:
     """Every job, one after the other."""
     jobs = json.load(sys.stdin)
-    h2o.connect(url=jobs[0]["url"], verbose=False)
+    login = jobs[0]["login"]
+    h2o.connect(url=jobs[0]["url"], auth=tuple(login) if login else None, verbose=False)
     h2o.no_progress()
     for job in jobs:
         train(job)

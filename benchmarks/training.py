@@ -42,6 +42,7 @@ from mage_platform.contracts import POOLED, UseCase
 from mage_platform.database import connect
 from mage_platform.features.training_set import KEYS, training_set
 from mage_platform.features.vectors import build_vectors
+from mage_platform.h2o_login import credentials
 from mage_platform.ingestion import store_vectors
 from mage_platform.local.embedded import running
 from mage_platform.local.surroundings import block_environment
@@ -92,6 +93,7 @@ def export(settings: Settings, use_case: UseCase, regions: list[str], folder: Pa
         jobs.append(
             {
                 "url": settings.h2o.url,
+                "login": credentials(settings.h2o_password),
                 "folder": str(place),
                 "project": f"plain_{use_case.name}_{len(jobs)}",
                 "factors": [n for n, c in schema.columns.items() if c.type in ("category", "boolean")],

@@ -189,7 +189,9 @@ class Settings(BaseSettings):
     mage_owner_password: SecretStr | None = None
     """Password of the Mage owner's login."""
     redis_password: SecretStr | None = None
-    """Password of Redis; none by default."""
+    """Password of Redis. The local stack makes one up; elsewhere none is sent unless it is set."""
+    h2o_password: SecretStr | None = None
+    """Password of the login `platform` of H2O: the secret `platform_h2o_password`."""
     signing_key: SecretStr | None = None
     """Private Ed25519 key (PEM) that signs model versions: the secret `platform_signing_key`. Only training and
     `mage-platform models sign` need it."""

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mage_platform import __version__
+from mage_platform.command_line.bill_of_materials import sbom
 from mage_platform.command_line.database import database
 from mage_platform.command_line.decisions import decisions
 from mage_platform.command_line.entities import features
@@ -66,7 +67,7 @@ def program() -> None:
 for command in (sign, prune):
     models.add_command(command)
 COMMANDS = (up, status, doctor, run, predict, explain, predictions, models, keys, features, quarantine, use_case)
-for command in (*COMMANDS, database, secrets, decisions):
+for command in (*COMMANDS, database, secrets, decisions, sbom):
     program.add_command(command)
 
 

@@ -1,4 +1,4 @@
-"""The H2O server of the local stack: one JVM, loopback only, heap by the registry's 70 % rule."""
+"""The H2O server of the local stack: one JVM, loopback only, behind a login, heap by the registry's 70 % rule."""
 
 from __future__ import annotations
 
@@ -7,14 +7,18 @@ import secrets
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
+
 from mage_platform.errors import ServiceFailed, SettingsInvalid
+from mage_platform.h2o_login import OPTIONS, authorization, realm
 from mage_platform.local.java import Java
 from mage_platform.local.probes import http_answers
 from mage_platform.local.supervisor import Service
 from mage_platform.local.surroundings import plain_environment
+from mage_platform.provisioning.private_files import write_private
 from mage_platform.settings import Settings
 
-HOST = "127.0.0.1"  # the REST port asks nobody for a password, so it never leaves the machine
+HOST = "127.0.0.1"
 IDLE_COLLECTION_MILLISECONDS = 30_000
 
 
@@ -34,14 +38,17 @@ def trains_here(settings: Settings) -> bool:
     return here
 
 
-def h2o_service(settings: Settings, java: Java) -> Service:
-    """The server as a service."""
+def h2o_service(settings: Settings, java: Java, password: SecretStr) -> Service:
+    """The server as a service; writes the file that its login is checked against."""
     folder = settings.state_folder / "h2o"
     scratch, logs = folder / "scratch", settings.state_folder / "logs" / "h2o"
     for needed in (scratch, logs):
         needed.mkdir(mode=0o700, parents=True, exist_ok=True)
+    realm_file = folder / "realm.properties"
+    write_private(realm_file, realm(password))
     argv = [str(java.command), *_memory_options(settings, java), "-Duser.timezone=UTC", "-jar", str(_jar())]
     argv += f"-ip {HOST} -web_ip {HOST} -port {settings.h2o.port} -nthreads {settings.h2o.threads}".split()
+    argv += ["-hash_login", "-login_conf", str(realm_file), *OPTIONS]
     argv += ["-ice_root", str(scratch), "-log_dir", str(logs)]
     # a name of its own: it must never form a cloud with somebody else's H2O on this machine
     argv += ["-name", f"platform-{secrets.token_hex(4)}", "-log_level", "WARN"]
@@ -49,7 +56,7 @@ def h2o_service(settings: Settings, java: Java) -> Service:
         name="h2o",
         argv=tuple(argv),
         address=f"http://{HOST}:{settings.h2o.port}",
-        ready=http_answers(HOST, settings.h2o.port, "/3/Cloud", _healthy),
+        ready=http_answers(HOST, settings.h2o.port, "/3/Cloud", _healthy, authorization=authorization(password)),
         environment={**plain_environment(settings), "JAVA_HOME": str(java.home), "DO_NOT_TRACK": "1"},
         folder=folder,
         level=2,

@@ -35,7 +35,7 @@ def find_running(settings: Settings) -> Settings | None:
         return None
     passwords = keep_passwords(settings.model_copy(update=dict.fromkeys(_KEPT_ON_FILE)))
     running = Settings(**note.settings)
-    return running.model_copy(update={**_passwords(passwords), "redis_password": settings.redis_password})
+    return running.model_copy(update=_passwords(passwords))
 
 
 def direct_database(settings: Settings) -> Settings:
@@ -73,7 +73,8 @@ def with_absolute_folder(settings: Settings) -> Settings:
 
 
 _KEPT_ON_FILE = (
-    "database_password", "mage_database_password", "mage_owner_password", "signing_key", "verification_keys",
+    "database_password", "mage_database_password", "mage_owner_password", "redis_password", "h2o_password",
+    "signing_key", "verification_keys",
 )  # fmt: skip
 
 
@@ -82,6 +83,8 @@ def _passwords(passwords: Passwords) -> dict[str, object]:
         "database_password": passwords.database,
         "mage_database_password": passwords.mage_database,
         "mage_owner_password": passwords.mage_owner,
+        "redis_password": passwords.redis,
+        "h2o_password": passwords.h2o,
         "signing_key": passwords.signing_key,
         "verification_keys": passwords.verification_keys,
     }

@@ -23,6 +23,8 @@ class Passwords:
     postgres_superuser: SecretStr
     pgbouncer: SecretStr
     mage_session_key: SecretStr
+    redis: SecretStr
+    h2o: SecretStr
     signing_key: SecretStr
     """Private key (PEM) that signs model versions."""
     verification_keys: str
@@ -51,6 +53,8 @@ def keep_passwords(settings: Settings) -> Passwords:
             write_private(file, value.get_secret_value())
         return value
 
+    # A cache elsewhere has a password of its own or none, and refuses one that it does not know.
+    local_cache = settings.redis.host in ("127.0.0.1", "localhost")
     signing_key = kept("platform_signing_key", settings.signing_key, new_signing_key)
     return Passwords(
         database=kept("platform_database_password", settings.database_password),
@@ -59,6 +63,8 @@ def keep_passwords(settings: Settings) -> Passwords:
         postgres_superuser=kept("postgres_superuser_password"),
         pgbouncer=kept("pgbouncer_password"),
         mage_session_key=kept("mage_session_key"),
+        redis=kept("platform_redis_password", settings.redis_password, new_password if local_cache else str),
+        h2o=kept("platform_h2o_password", settings.h2o_password),
         signing_key=signing_key,
         verification_keys=_keep_verification_keys(folder, settings, signing_key),
     )

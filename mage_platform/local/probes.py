@@ -10,11 +10,22 @@ from typing import Any
 Probe = Callable[[], Awaitable[bool]]
 
 
-def http_answers(host: str, port: int, path: str, accept: Callable[[Any], bool] | None = None) -> Probe:
-    """Ready when `GET path` answers 200 and `accept` holds for the JSON of the answer."""
+def http_answers(
+    host: str, port: int, path: str, accept: Callable[[Any], bool] | None = None, *, authorization: str | None = None
+) -> Probe:
+    """Ready when `GET path` answers 200 and `accept` holds for the JSON of the answer.
+
+    Args:
+        host: Where the server listens.
+        port: Its port.
+        path: What is asked for.
+        accept: Whether the answer is that of a server that is ready.
+        authorization: Value of the header of that name.
+    """
+    login = f"Authorization: {authorization}\r\n" if authorization else ""
 
     async def probe() -> bool:
-        request = f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nAccept: application/json\r\n\r\n"
+        request = f"GET {path} HTTP/1.0\r\nHost: {host}:{port}\r\nAccept: application/json\r\n{login}\r\n"
         answer = await _exchange(host, port, request.encode(), until_closed=True)
         head, _, body = answer.partition(b"\r\n\r\n")
         if b" 200" not in head.split(b"\r\n", 1)[0]:

@@ -94,7 +94,7 @@ class Stack:
         self._note.java_home = str(java.home) if java else None
         await side_by_side(
             self._start_database_and_applications(passwords, pooler, effective, java),
-            self._start_beside_database(java),
+            self._start_beside_database(passwords, java),
         )
         return effective
 
@@ -128,10 +128,10 @@ class Stack:
             for sentence in await asyncio.to_thread(sign_once, effective):
                 self._reporter.note(sentence)
 
-    async def _start_beside_database(self, java: Java | None) -> None:
-        services = [valkey_service(self._given)] if "valkey" in self._wanted else []
+    async def _start_beside_database(self, passwords: Passwords, java: Java | None) -> None:
+        services = [valkey_service(self._given, passwords.redis)] if "valkey" in self._wanted else []
         if "h2o" in self._wanted and java:
-            services.append(h2o_service(self._given, java))
+            services.append(h2o_service(self._given, java, passwords.h2o))
         await self._supervisor.start(*services)
 
     async def _start_applications(self, effective: Settings, passwords: Passwords, java: Java | None) -> None:

@@ -12,8 +12,8 @@ from mage_platform.settings import PREFIX, PROJECT, Settings
 
 _HARMLESS = ("PATH", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TERM", "USER", "LOGNAME")
 _SECRETS = {
-    "database_password", "mage_database_password", "mage_owner_password", "redis_password", "signing_key",
-    "verification_keys",
+    "database_password", "mage_database_password", "mage_owner_password", "redis_password", "h2o_password",
+    "signing_key", "verification_keys",
 }  # fmt: skip
 """What processes read from the secrets folder, never from their environment."""
 

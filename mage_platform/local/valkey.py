@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+from pydantic import SecretStr
+
 from mage_platform.errors import ServiceFailed
 from mage_platform.local.probes import valkey_answers
 from mage_platform.local.supervisor import Service
@@ -16,11 +18,10 @@ HOST = "127.0.0.1"
 MEMORY_MIB = 256
 
 
-def valkey_service(settings: Settings) -> Service:
+def valkey_service(settings: Settings, password: SecretStr) -> Service:
     """The cache as a service; writes its configuration. It keeps nothing over a restart: it is a cache."""
     folder = settings.state_folder / "valkey"
     folder.mkdir(mode=0o700, exist_ok=True)
-    password = settings.redis_password.get_secret_value() if settings.redis_password else None
     lines = [
         f"bind {HOST}",
         f"port {settings.redis.port}",
@@ -29,7 +30,7 @@ def valkey_service(settings: Settings) -> Service:
         "appendonly no",
         f"maxmemory {MEMORY_MIB}mb",
         "maxmemory-policy allkeys-lru",
-        *([f'requirepass "{password}"'] if password else []),
+        f'requirepass "{password.get_secret_value()}"',
         "",
     ]
     write_private(folder / "valkey.conf", "\n".join(lines))
@@ -37,7 +38,7 @@ def valkey_service(settings: Settings) -> Service:
         name="valkey",
         argv=(str(_binary()), str(folder / "valkey.conf")),
         address=f"{HOST}:{settings.redis.port}",
-        ready=valkey_answers(HOST, settings.redis.port, password),
+        ready=valkey_answers(HOST, settings.redis.port, password.get_secret_value()),
         environment=plain_environment(settings),
         folder=folder,
         level=2,

@@ -7,18 +7,18 @@ else was written into it stays.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit, urlunsplit
 
+from pydantic import SecretStr
+
+from mage_platform import h2o_login
 from mage_platform.provisioning.databases import POOLER
 from mage_platform.provisioning.private_files import new_password
 from mage_platform.registry.signatures import new_signing_key, with_public_half
 from mage_platform.settings import Settings
 
-H2O_LOGIN = "platform"
-"""Name with which the platform logs in at H2O; the password is the secret `platform_h2o_password`."""
 API_KEYS = "platform_api_keys"
 OWNER_PASSWORD = "platform_mage_owner_password"
 SESSION_KEY = "mage_session_key"
@@ -74,8 +74,8 @@ def secret_files(settings: Settings) -> tuple[SecretFile, ...]:
         ),
         SecretFile("api-keys", API_KEYS),
         SecretFile("redis", "platform_redis_password", new_password),
-        SecretFile("h2o", "platform_h2o_password", new_password),
-        SecretFile("h2o", "realm.properties", follows="platform_h2o_password", derive=_realm),
+        SecretFile("h2o", h2o_login.SECRET, new_password),
+        SecretFile("h2o", "realm.properties", follows=h2o_login.SECRET, derive=_realm),
     )
 
 
@@ -91,15 +91,8 @@ def _user_list(password: str, present: str) -> str:
 
 
 def _realm(password: str, present: str) -> str:
-    """The users of H2O, as Jetty's HashLoginService reads them: `name: password,role`.
-
-    MD5 without salt keeps only what nobody can guess, such as the random password made here.
-
-    >>> _realm('secret', '')
-    'platform: MD5:5ebe2294ecd0e0f08eab7690d2a6ee69,user\\n'
-    """
-    digest = hashlib.md5(password.encode(), usedforsecurity=False).hexdigest()
-    return _with_line(present, f"{H2O_LOGIN}:", f"{H2O_LOGIN}: MD5:{digest},user")
+    """The users of H2O, with the platform's as its password says."""
+    return _with_line(present, f"{h2o_login.LOGIN}:", h2o_login.realm(SecretStr(password)).rstrip())
 
 
 def _mage_address(settings: Settings, password: str, present: str) -> str:

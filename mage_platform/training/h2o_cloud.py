@@ -62,6 +62,10 @@ class NotLeader(Exception):
     """The node is not the leader of its cloud; only the leader answers."""
 
 
+class LoginRefused(Exception):
+    """The node asks for a login, and does not take the one it was given."""
+
+
 class NoAnswer(Exception):
     """Nothing, or not H2O, answered.
 
@@ -87,16 +91,24 @@ class Judgement:
     """True when waiting cannot mend it."""
 
 
-def ask(url: str, timeout_seconds: float) -> Cloud:
+def ask(url: str, timeout_seconds: float, login: tuple[str, str] | None) -> Cloud:
     """What the cloud of one node says of itself.
 
+    Args:
+        url: Base address of the node.
+        timeout_seconds: How long it may take.
+        login: Name and password.
+
     Raises:
+        LoginRefused: The node does not take the login, or asks for one and was given none.
         NotLeader: The node is not the leader.
         NoAnswer: Nothing answered in time, or something else than H2O.
     """
     try:
         # A proxy of the environment is for addresses outside.
-        answer = httpx.get(f"{url}/3/Cloud", timeout=timeout_seconds, trust_env=False)
+        answer = httpx.get(f"{url}/3/Cloud", timeout=timeout_seconds, trust_env=False, auth=login)
+        if answer.status_code == httpx.codes.UNAUTHORIZED:
+            raise LoginRefused
         if answer.status_code == httpx.codes.FORBIDDEN and "non-leader" in answer.text:
             raise NotLeader
         return Cloud.model_validate_json(answer.content)

@@ -20,11 +20,13 @@ import h2o
 import structlog
 from h2o.exceptions import H2OConnectionError, H2OServerError
 
-from mage_platform.errors import H2OUnavailable
-from mage_platform.settings import H2OSettings, Settings
+from mage_platform.errors import H2OUnavailable, SettingsInvalid
+from mage_platform.h2o_login import LOGIN, SECRET, credentials
+from mage_platform.settings import H2OSettings, Settings, secret_file
 from mage_platform.training.h2o_cloud import (
     Cloud,
     Judgement,
+    LoginRefused,
     NoAnswer,
     NotLeader,
     addresses,
@@ -48,10 +50,12 @@ def h2o_server(settings: Settings) -> Iterator[None]:
 
     Raises:
         H2OUnavailable: It does not answer, is of another version, is not whole, or lost a node in between.
+        SettingsInvalid: It does not take the login.
     """
-    leader = await_whole_cloud(settings.h2o)
+    leader = await_whole_cloud(settings)
+    _warn_of_open_server(leader)
     try:
-        connection = _connect(leader, settings.h2o)
+        connection = _connect(leader, settings)
         try:
             yield
         finally:
@@ -64,7 +68,7 @@ def h2o_server(settings: Settings) -> Iterator[None]:
         ) from error
 
 
-def await_whole_cloud(h2o_settings: H2OSettings) -> str:
+def await_whole_cloud(settings: Settings) -> str:
     """Wait until the cloud is whole: all nodes there, heard lately, and agreed on each other.
 
     Returns:
@@ -72,11 +76,13 @@ def await_whole_cloud(h2o_settings: H2OSettings) -> str:
 
     Raises:
         H2OUnavailable: It is not whole in time, or can never become so; says how many nodes of how many.
+        SettingsInvalid: It does not take the login; names the secret file.
     """
+    h2o_settings = settings.h2o
     deadline = time.monotonic() + h2o_settings.connect_timeout_seconds
     told = ""
     while True:
-        judgement = _look(h2o_settings)
+        judgement = _look(settings)
         if judgement.leader is not None:
             return judgement.leader
         if judgement.final or time.monotonic() > deadline:
@@ -90,24 +96,52 @@ def await_whole_cloud(h2o_settings: H2OSettings) -> str:
         time.sleep(0.5)
 
 
-def _look(h2o_settings: H2OSettings) -> Judgement:
+def _look(settings: Settings) -> Judgement:
+    h2o_settings, login = settings.h2o, credentials(settings.h2o_password)
     answers: dict[str, Cloud | NotLeader | NoAnswer] = {}
     try:
         for url in addresses(h2o_settings.host, h2o_settings.port):
             try:
-                answers[url] = ask(url, ANSWER_WITHIN_SECONDS)
+                answers[url] = ask(url, ANSWER_WITHIN_SECONDS, login)
             except (NotLeader, NoAnswer) as error:
                 answers[url] = error
+            except LoginRefused:
+                raise _refused_login(url, settings) from None
     except NoAnswer as error:
         answers[h2o_settings.url] = error
     return judge(answers, h2o_settings.nodes, h2o_settings.silence_limit_seconds)
 
 
-def _connect(leader: str, h2o_settings: H2OSettings) -> Any:
-    watch = Watch(leader, h2o_settings)
+def _refused_login(url: str, settings: Settings) -> SettingsInvalid:
+    file = secret_file(settings, SECRET)
+    if settings.h2o_password is None:
+        said = f"the H2O server at {url} asks for a login, and the secret file {file} is missing or empty"
+    else:
+        said = f"the H2O server at {url} refuses the login {LOGIN!r} with the password of the secret file {file}"
+    return SettingsInvalid(
+        f"{said}: write the password into it that the server's realm.properties was made from; a local server takes "
+        "the one of its own state folder",
+        field="h2o_password",
+    )
+
+
+def _warn_of_open_server(leader: str) -> None:
+    with suppress(LoginRefused, NotLeader, NoAnswer):
+        ask(leader, ANSWER_WITHIN_SECONDS, None)
+        log.warning(
+            "the H2O server asks nobody for a login: whoever reaches it can read the training rows and use it",
+            address=leader,
+            remedy="start it with -hash_login -login_conf, see docs/security.md",
+        )
+
+
+def _connect(leader: str, settings: Settings) -> Any:
+    watch = Watch(leader, settings)
     # The client prints a plea to update; the version is pinned on purpose.
     with redirect_stdout(io.StringIO()):
-        connection = h2o.connect(url=leader, verbose=False, strict_version_check=True)
+        connection = h2o.connect(
+            url=leader, auth=credentials(settings.h2o_password), verbose=False, strict_version_check=True
+        )
     h2o.no_progress()
     # Everything the client does goes through this method, and waits in it without any limit of its own.
     connection.request = watched(connection.request, watch)
@@ -119,12 +153,13 @@ class Watch:
 
     Args:
         leader: Base address of its leader.
-        h2o_settings: What a whole cloud is.
+        settings: What a whole cloud is, and its login.
     """
 
-    def __init__(self, leader: str, h2o_settings: H2OSettings) -> None:
+    def __init__(self, leader: str, settings: Settings) -> None:
         self._leader = leader
-        self._settings = h2o_settings
+        self._settings = settings.h2o
+        self._login = credentials(settings.h2o_password)
         self._earlier: deque[Cloud] = deque(maxlen=LOOKS_REMEMBERED)
         self._looked = -math.inf
         self._silent_since: float | None = None
@@ -147,9 +182,11 @@ class Watch:
 
     def _fault(self) -> str | None:
         try:
-            cloud = ask(self._leader, ANSWER_WITHIN_SECONDS)
+            cloud = ask(self._leader, ANSWER_WITHIN_SECONDS, self._login)
         except NotLeader:
             return "the node is not its leader any more"
+        except LoginRefused:
+            return "it does not take the login any more"
         except NoAnswer as error:
             return self._fault_of_silence(error)
         self._silent_since = None

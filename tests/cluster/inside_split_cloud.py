@@ -25,7 +25,10 @@ def split(network: None, database_server: Settings, tmp_path_factory: pytest.Tem
         with cluster_dns(folder, []):
             for number in PODS:
                 cluster.start(number, H2O_NODE_LOOKUP_TIMEOUT="3")
-            until(lambda: [size_of(pod) for pod in cluster.pods.values()] == [1] * 3, "three clouds of one")
+            until(
+                lambda: [size_of(database_server, pod) for pod in cluster.pods.values()] == [1] * 3,
+                "three clouds of one",
+            )
         with cluster_dns(folder, PODS):
             yield cluster
 
@@ -35,11 +38,11 @@ def test_pods_that_found_no_address_in_dns_are_three_clouds_and_the_platform_ref
 ) -> None:
     assert [is_leader(pod) for pod in split.pods.values()] == [True] * 3  # to Kubernetes all of them are ready
     with pytest.raises(H2OUnavailable) as refused:
-        await_whole_cloud(at(settings, SERVICE, nodes=3, wait=1).h2o)
+        await_whole_cloud(at(settings, SERVICE, nodes=3, wait=1))
     assert f"http://{SERVICE}:54321 cannot train: it is split into 3 clouds in place of one" in str(refused.value)
     assert all(f"1 at {pod.url}" in str(refused.value) for pod in split.pods.values())
     with pytest.raises(H2OUnavailable, match="it has 1 of 3 nodes"):
-        await_whole_cloud(at(settings, address_of(0), nodes=3, wait=1).h2o)
+        await_whole_cloud(at(settings, address_of(0), nodes=3, wait=1))
 
 
 def test_a_branch_ends_with_a_reason_when_the_only_node_dies(

@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import numpy as np
 import pytest
 
@@ -26,6 +25,7 @@ from serving import jvm
 from serving.encoding import RowEncoder
 from tests.cluster.kubernetes_network import SERVICE, address_of, cluster_dns
 from tests.cluster.stateful_set import PODS, Cluster, at, long, plan_of, trained_while
+from tests.h2o_requests import h2o_json
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
 
@@ -46,7 +46,7 @@ def test_a_region_trained_on_three_nodes_has_the_mojo_that_was_evaluated(
 ) -> None:
     candidate = train_region(at(settings, SERVICE, nodes=3, wait=90), use_case, plan_of(settings, use_case))
     assert isinstance(candidate, GoodCandidate), candidate
-    cloud = httpx.get(f"{cluster.leader().url}/3/Cloud").json()
+    cloud = h2o_json(settings, "/3/Cloud", url=cluster.leader().url)
     assert {node["ip_port"] for node in cloud["nodes"]} == {f"{address_of(pod)}:54321" for pod in PODS}
     version = register_candidates(settings, use_case, [candidate]).versions[0]
     test = training_set(settings, use_case, "Bern", use_case.input_schema, version.window)["test"]
@@ -62,14 +62,14 @@ def test_a_region_trained_on_three_nodes_has_the_mojo_that_was_evaluated(
 
 def test_only_the_leader_of_the_expected_number_of_nodes_is_trained_on(cluster: Cluster, settings: Settings) -> None:
     leader = cluster.leader()
-    assert await_whole_cloud(at(settings, SERVICE, nodes=3, wait=1).h2o) == leader.url
+    assert await_whole_cloud(at(settings, SERVICE, nodes=3, wait=1)) == leader.url
     other = next(pod for pod in cluster.pods.values() if pod is not leader)
     with pytest.raises(H2OUnavailable, match="only nodes that are not the leader answered"):
-        await_whole_cloud(at(settings, address_of(other.number), nodes=3, wait=1).h2o)
+        await_whole_cloud(at(settings, address_of(other.number), nodes=3, wait=1))
     with pytest.raises(H2OUnavailable, match="it has 3 of 4 nodes, and is locked: no node can join any more"):
-        await_whole_cloud(at(settings, SERVICE, nodes=4, wait=60).h2o)
+        await_whole_cloud(at(settings, SERVICE, nodes=4, wait=60))
     with pytest.raises(H2OUnavailable, match="it has 3 nodes, and 1 expected"):
-        await_whole_cloud(at(settings, SERVICE, nodes=1, wait=60).h2o)
+        await_whole_cloud(at(settings, SERVICE, nodes=1, wait=60))
 
 
 def test_a_lost_node_is_noticed_before_h2o_notices_and_nothing_is_registered(
@@ -78,7 +78,7 @@ def test_a_lost_node_is_noticed_before_h2o_notices_and_nothing_is_registered(
     victim = max(number for number, pod in cluster.pods.items() if pod is not cluster.leader())
     reached = at(settings, SERVICE, nodes=3)
     ended = trained_while(cluster.leader(), reached, long(use_case), cluster.pods[victim].kill)
-    assert httpx.get(f"{cluster.leader().url}/3/Cloud").json()["cloud_healthy"], "H2O knew it already"
+    assert h2o_json(settings, "/3/Cloud", url=cluster.leader().url)["cloud_healthy"], "H2O knew it already"
     assert isinstance(ended, FailedCandidate)
     assert f"it has lost 1 of its 3 nodes ({address_of(victim)}:54321 silent for " in ended.reason
     assert "kubectl delete pod -l app.kubernetes.io/name=h2o" in ended.reason
@@ -87,4 +87,4 @@ def test_a_lost_node_is_noticed_before_h2o_notices_and_nothing_is_registered(
         assert model_versions(connection) == registration.versions == []
     assert not list(settings.runs_folder.rglob("*.zip"))
     with pytest.raises(H2OUnavailable, match=r"it has lost 1 of its 3 nodes"):
-        await_whole_cloud(at(settings, SERVICE, nodes=3, wait=1).h2o)
+        await_whole_cloud(at(settings, SERVICE, nodes=3, wait=1))

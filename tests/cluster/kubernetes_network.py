@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -20,7 +21,9 @@ from pathlib import Path
 
 import h2o
 
+from mage_platform.h2o_login import OPTIONS, realm
 from mage_platform.local.java import find_java
+from mage_platform.local.passwords import write_private
 from mage_platform.local.surroundings import plain_environment
 from mage_platform.settings import Settings
 
@@ -135,11 +138,15 @@ def h2o_pod(settings: Settings, folder: Path, number: int, environment: Mapping[
     (place / "scratch").mkdir(parents=True, exist_ok=True)
     hosts = place / "hosts"
     hosts.write_text(f"127.0.0.1 localhost\n{address_of(number)} {name}.{SERVICE} {name}\n")
+    assert settings.h2o_password is not None
+    realm_file = place / "realm.properties"
+    write_private(realm_file, realm(settings.h2o_password))
     jar = Path(h2o.__file__).parent / "backend" / "bin" / "h2o.jar"
     # it waits for its network before it starts the server
     prepare = (
         f"mount --bind {resolver(folder)} /etc/resolv.conf && mount --bind {hosts} /etc/hosts && hostname {name} && "
         f"read network && exec {java.command} -Xmx600m -XX:+UseSerialGC {QUICK_START} -Duser.timezone=UTC -jar {jar} "
+        f"-hash_login -login_conf {realm_file} {shlex.join(OPTIONS)} "
         f"-ice_root {place / 'scratch'} -log_dir {place / 'logs'} -nthreads 1"
     )
     log = place / "output.log"

@@ -17,6 +17,7 @@ from mage_platform.settings import PROJECT, Settings
 from mage_platform.training.plan import plan_regions
 from mage_platform.training.regions import train_region
 from tests.cluster.kubernetes_network import SERVICE, Pod, address_of, h2o_pod
+from tests.h2o_requests import h2o_json
 
 PODS = range(3)
 NAMESPACE = SERVICE.split(".")[1]
@@ -81,7 +82,7 @@ def trained_while(leader: Pod, settings: Settings, use_case: UseCase, happens: C
     plan, ended = plan_of(settings, use_case), []
     branch = threading.Thread(target=lambda: ended.append(train_region(settings, use_case, plan)), daemon=True)
     branch.start()
-    until(lambda: bool(ended) or has_a_model(leader), "a first model")
+    until(lambda: bool(ended) or has_a_model(settings, leader), "a first model")
     assert not ended, ended
     happens()
     branch.join(150)
@@ -89,8 +90,8 @@ def trained_while(leader: Pod, settings: Settings, use_case: UseCase, happens: C
     return ended[0]
 
 
-def has_a_model(leader: Pod) -> bool:
-    return bool(httpx.get(f"{leader.url}/3/Models", timeout=10).json()["models"])
+def has_a_model(settings: Settings, leader: Pod) -> bool:
+    return bool(h2o_json(settings, "/3/Models", url=leader.url)["models"])
 
 
 def is_leader(pod: Pod) -> bool:
@@ -101,11 +102,11 @@ def is_leader(pod: Pod) -> bool:
         return False
 
 
-def size_of(pod: Pod) -> int | None:
+def size_of(settings: Settings, pod: Pod) -> int | None:
     """Nodes of the pod's cloud; None while it does not say."""
     try:
-        return int(httpx.get(f"{pod.url}/3/Cloud", timeout=5).json()["cloud_size"])
-    except (httpx.TransportError, ValueError):
+        return int(h2o_json(settings, "/3/Cloud", url=pod.url)["cloud_size"])
+    except (httpx.HTTPError, ValueError):
         return None
 
 

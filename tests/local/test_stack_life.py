@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 
@@ -20,6 +21,7 @@ from mage_platform.local.embedded import on_free_ports
 from mage_platform.local.lookup import direct_database, find_running, status
 from mage_platform.orchestration.client import MageClient
 from mage_platform.settings import PROJECT, Settings
+from tests.h2o_requests import h2o_json
 
 from .conftest import UP, Up, await_gone, processes_of, wait_until
 
@@ -52,11 +54,12 @@ def test_a_second_start_keeps_rows_and_passwords(up: Start, fresh: Settings) -> 
 
 
 def test_secrets_are_private_and_on_no_command_line_or_log(up: Start, settings: Settings) -> None:
-    up("postgres,pgbouncer,valkey").await_up()
+    up("postgres,pgbouncer,valkey,h2o").await_up()
     files = list((settings.state_folder / "secrets").iterdir())
-    assert {file.stat().st_mode & 0o777 for file in files} == {0o600}
+    told = [settings.state_folder / "valkey" / "valkey.conf", settings.state_folder / "h2o" / "realm.properties"]
+    assert {file.stat().st_mode & 0o777 for file in files + told} == {0o600}
     assert settings.state_folder.stat().st_mode & 0o777 == 0o700
-    logs = "".join(file.read_text() for file in (settings.state_folder / "logs").glob("*.log"))
+    logs = "".join(file.read_text() for file in (settings.state_folder / "logs").rglob("*.log"))
     seen = logs + "".join(processes_of(settings.state_folder).values())
     seen += (settings.state_folder / "stack.json").read_text()
     assert not [file.name for file in files if file.read_text() in seen]
@@ -164,6 +167,28 @@ def test_an_interrupted_first_start_is_repaired(up: Start, fresh: Settings) -> N
     up("postgres", fresh).await_up()
     assert query(fresh, "select 1") == [(1,)]
     assert not (fresh.state_folder / "postgres.unfinished").exists()
+
+
+def test_a_state_folder_from_before_h2o_and_the_cache_asked_for_passwords_gets_them(
+    up: Start, settings: Settings
+) -> None:
+    for name in ("platform_h2o_password", "platform_redis_password"):
+        (settings.state_folder / "secrets" / name).unlink()
+    up("postgres,valkey,h2o").await_up()
+    running = find_running(settings)
+    assert running is not None and running.redis_password is not None
+    assert h2o_json(running, "/3/Cloud")["cloud_size"] == 1
+    assert httpx.get(f"{running.h2o.url}/3/Cloud", timeout=10).status_code == 401
+    assert _valkey_says(running.redis.port, "PING").startswith(b"-NOAUTH")
+    assert _valkey_says(running.redis.port, "AUTH wrong").startswith(b"-WRONGPASS")
+    password = running.redis_password.get_secret_value()
+    assert _valkey_says(running.redis.port, f"AUTH {password}") == b"+OK\r\n"
+
+
+def _valkey_says(port: int, command: str) -> bytes:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(f"{command}\r\n".encode())
+        return connection.recv(1024)
 
 
 def test_lost_passwords_are_replaced(up: Start, settings: Settings) -> None:

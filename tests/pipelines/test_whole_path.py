@@ -30,6 +30,7 @@ from mage_platform.registry import (
 )
 from mage_platform.settings import PROJECT, Settings, load_settings
 from tests import demo_use_case as demo
+from tests.h2o_requests import h2o_json
 from tests.stores.registry_samples import a_lineage
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -122,8 +123,8 @@ def test_each_region_has_a_champion_that_beats_the_naive_baseline(settings: Sett
 
 
 def test_nothing_of_the_training_stays_on_the_h2o_server(settings: Settings, trained: dict[str, Any]) -> None:
-    frames = httpx.get(f"{settings.h2o.url}/3/Frames", timeout=10).json()["frames"]
-    models = httpx.get(f"{settings.h2o.url}/3/Models", timeout=10).json()["models"]
+    frames = h2o_json(settings, "/3/Frames")["frames"]
+    models = h2o_json(settings, "/3/Models")["models"]
     assert (frames, models) == ([], [])
 
 

@@ -54,7 +54,7 @@ def scene(servers: Settings, trained: Trained, tmp_path_factory: pytest.TempPath
     settings = with_ports(servers, redis=free_port(), sidecar=free_port())
     # The setting says otherwise: what a use case says of its models goes first.
     with (
-        valkey(port, folder),
+        valkey(port, folder, settings),
         proxy(settings.redis.port, port) as between,
         sidecar(settings, folder, SIDECAR__PREDICTION_CACHE="adaptive") as served,
     ):
@@ -153,12 +153,14 @@ def test_a_redis_that_takes_no_writes_is_read_all_the_same(scene: Scene, fill: l
 
 def test_a_redis_that_wants_a_password_is_left_alone(scene: Scene) -> None:
     scene.until_cached(5)
+    password = scene.served.settings.redis_password
+    assert password is not None
     command(scene.port, "CONFIG", "SET", "requirepass", "unknown to the sidecar")
     command_as_owner(scene.port, "CLIENT", "KILL", "TYPE", "normal")
     try:
         assert not any(scene.ask(row)["cached"] for row in range(5, 50))
     finally:
-        command_as_owner(scene.port, "CONFIG", "SET", "requirepass", "")
+        command_as_owner(scene.port, "CONFIG", "SET", "requirepass", password.get_secret_value())
     scene.until_cached(5)
 
 
@@ -177,7 +179,7 @@ def test_a_redis_that_comes_back_from_the_dead_is_used_again(scene: Scene, tmp_p
         command(scene.port, "CLIENT", "KILL", "TYPE", "normal")
         for row in range(50):
             scene.ask(row)
-        with valkey(port, tmp_path) as process:
+        with valkey(port, tmp_path, scene.served.settings) as process:
             scene.until_cached(6)
             process.kill()
             process.wait()

@@ -57,7 +57,7 @@ def test_the_cache_never_makes_an_answer_wrong_or_late(servers: Settings, traine
         for row in range(20):
             assert probabilities(served, vectors[row]) == (one[row], False)
 
-        with valkey(port, tmp_path) as process:
+        with valkey(port, tmp_path, settings) as process:
             until_cached(served, vectors[0], one[0])
             until_cached(served, dict(reversed(vectors[0].items())), one[0])
             keys = command(port, "KEYS", "pred:*").split()
@@ -89,7 +89,7 @@ def test_the_cache_never_makes_an_answer_wrong_or_late(servers: Settings, traine
             process.wait()
             for row in range(200, 220):
                 assert probabilities(served, vectors[row]) == (two[row], False)
-        with valkey(port, tmp_path):
+        with valkey(port, tmp_path, settings):
             until_cached(served, vectors[2], two[2])
 
 

@@ -81,7 +81,7 @@ def test_ten_thousand_requests_through_swaps_and_lost_servers(trained: Trained, 
         database = leaving.enter_context(ExitStack())
         effective = database.enter_context(running(settings, ("postgres",), migrate=True, free_ports=False))
         cache = leaving.enter_context(ExitStack())
-        cache.enter_context(valkey(ports["redis"], tmp_path))
+        cache.enter_context(valkey(ports["redis"], tmp_path, effective))
         models = {1: "gbm", 2: "gbm_two"}
         for version, name in models.items():
             assert registered(effective, trained, "soak", "r", name, f"run_{version}") == version
@@ -108,7 +108,7 @@ def test_ten_thousand_requests_through_swaps_and_lost_servers(trained: Trained, 
         before = resident_mib(served)
         cache.close()  # Redis is killed
         answered(3 * step)
-        cache.enter_context(valkey(ports["redis"], tmp_path))
+        cache.enter_context(valkey(ports["redis"], tmp_path, effective))
         answered(4 * step)
         database.close()  # PostgreSQL stops
         answered(5 * step)

@@ -60,7 +60,7 @@ def cached(hurried: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
 
 @pytest.fixture
 def redis(cached: Settings, tmp_path: Path) -> Iterator[Popen[bytes]]:
-    with valkey(cached.redis.port, tmp_path) as process:
+    with valkey(cached.redis.port, tmp_path, cached) as process:
         yield process
 
 
@@ -308,7 +308,7 @@ def test_without_redis_postgresql_answers_and_an_ingest_is_a_single_warning(
         assert time.monotonic() - started < 10
         assert vectors._cache.cache.counts.errors >= 1
         assert (vectors.counts.hits, vectors.counts.misses) == (0, 100)
-        with valkey(cached.redis.port, tmp_path) as process:
+        with valkey(cached.redis.port, tmp_path, cached) as process:
             await until_hit(vectors)
             process.kill()
             process.wait()

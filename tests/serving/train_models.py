@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import csv
 import json
-import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,9 @@ from h2o.estimators import (
     H2OXGBoostEstimator,
 )
 
-from mage_platform.local.java import find_java
+from mage_platform.local.embedded import running
+from mage_platform.settings import load_settings
+from mage_platform.training.h2o_server import h2o_server
 
 CARRIERS = ["AA", "B6", "DL", "UA", "WN"]
 FACTORS = ["carrier", "gate", "weekend", "late", "band"]
@@ -144,16 +144,9 @@ def _train(folder: Path) -> None:
 
 def main(folder: Path) -> None:
     """Start H2O, train, export, and stop it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    os.environ["JAVA_HOME"] = str(find_java().home)  # h2o looks there when no java is on the path
-    h2o.init(port=port, name=f"tests-{port}", nthreads=1, max_mem_size="1g", bind_to_localhost=True, verbose=False)
-    try:
-        h2o.no_progress()
+    small = load_settings(state_folder=folder / "state", h2o={"memory_limit_gib": 1.5, "threads": 1})
+    with running(small, ("h2o",)) as settings, h2o_server(settings):
         _train(folder)
-    finally:
-        h2o.cluster().shutdown()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pandas as pd
 import pytest
 
@@ -26,6 +25,7 @@ from mage_platform.training.batches import train_batch
 from mage_platform.training.plan import plan_regions
 from mage_platform.training.regions import train_region
 from mage_platform.use_cases import load_use_case
+from tests.h2o_requests import h2o_json
 from tests.training import small_tables
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
@@ -53,8 +53,8 @@ def _plans(settings: Settings, use_case: UseCase, run: str, *regions: str) -> li
 
 
 def _nothing_is_left(settings: Settings) -> bool:
-    frames = httpx.get(f"{settings.h2o.url}/3/Frames", timeout=10).json()["frames"]
-    models = httpx.get(f"{settings.h2o.url}/3/Models", timeout=10).json()["models"]
+    frames = h2o_json(settings, "/3/Frames")["frames"]
+    models = h2o_json(settings, "/3/Models")["models"]
     return not frames and not models
 
 
@@ -87,7 +87,7 @@ def test_a_training_that_overruns_its_budget_is_cancelled_and_leaves_nothing_beh
     while not _nothing_is_left(training_server):  # a cancelled job takes a moment to let go
         assert time.monotonic() < deadline
         time.sleep(0.5)
-    jobs = httpx.get(f"{training_server.h2o.url}/3/Jobs", timeout=10).json()["jobs"]
+    jobs = h2o_json(training_server, "/3/Jobs")["jobs"]
     assert not [job for job in jobs if job["status"] == "RUNNING"]
 
 
@@ -128,12 +128,18 @@ def test_a_lost_h2o_server_ends_every_region_with_a_reason_that_says_so(
         note = state_folder.read_note(started.state_folder)
         assert note is not None
         server = next(each.pid for each in note.services if each.name == "h2o")
-        mine = training_server.model_copy(update={"h2o": started.h2o, "state_folder": tmp_path / "runs"})
+        mine = training_server.model_copy(
+            update={
+                "h2o": started.h2o,
+                "h2o_password": started.h2o_password,
+                "state_folder": tmp_path / "runs",
+            }
+        )
         plans = _plans(mine, use_case, "lost", "Bern", "Chur")
         plans = [plan.model_copy(update={"maximum_models": 60}) for plan in plans]
 
         def kill() -> None:
-            while not httpx.get(f"{mine.h2o.url}/3/Models", timeout=10).json()["models"]:
+            while not h2o_json(mine, "/3/Models")["models"]:
                 time.sleep(0.05)
             os.kill(server, signal.SIGKILL)
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from mage_platform.errors import SettingsInvalid
+from mage_platform.local.passwords import keep_passwords
+from mage_platform.local.surroundings import setting_variables, without_secrets
 from mage_platform.settings import Settings, load_settings, setting_names
 
 
@@ -35,6 +38,30 @@ def test_secrets_come_from_files_and_never_show_in_text(tmp_path: Path, monkeypa
     assert settings.database_password.get_secret_value() == "s3cret/with:signs"
     assert "s3cret" not in repr(settings)
     assert settings.database_url() == "postgresql://platform:s3cret%2Fwith%3Asigns@127.0.0.1:15432/platform"
+
+
+def test_no_secret_reaches_the_environment_of_a_process_or_the_note_of_what_runs(tmp_path: Path) -> None:
+    fields = [name for name, field in Settings.model_fields.items() if "SecretStr" in str(field.annotation)]
+    assert {"database_password", "h2o_password", "redis_password", "signing_key"} <= set(fields)
+    secret = {name: SecretStr("s3cret") for name in fields}
+    settings = load_settings(state_folder=tmp_path, **secret)
+    assert "s3cret" not in repr(settings)
+    variables = setting_variables(settings)
+    assert [name for name in fields if f"PLATFORM_{name}".upper() in variables] == []
+    assert [name for name in fields if name in without_secrets(settings)] == []
+
+
+def test_no_password_is_made_up_for_a_cache_elsewhere(tmp_path: Path) -> None:
+    def password(host: str) -> str:
+        settings = load_settings(state_folder=tmp_path, redis={"host": host})
+        keep_passwords(settings)
+        kept = load_settings(state_folder=tmp_path).redis_password
+        return kept.get_secret_value() if kept else ""
+
+    assert password("cache.example") == ""
+    made_up = password("127.0.0.1")
+    assert len(made_up) == 32
+    assert password("cache.example") == made_up
 
 
 def test_a_secret_file_that_is_no_text_is_named_with_its_folder(
