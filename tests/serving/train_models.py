@@ -148,7 +148,10 @@ def main(folder: Path) -> None:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     os.environ["JAVA_HOME"] = str(find_java().home)  # h2o looks there when no java is on the path
-    h2o.init(port=port, name=f"tests-{port}", nthreads=1, max_mem_size="1g", bind_to_localhost=True, verbose=False)
+    h2o.init(
+        port=port, name=f"tests-{port}", nthreads=1, max_mem_size="1g", bind_to_localhost=True, verbose=False,
+        jvm_custom_args=["-XX:TieredStopAtLevel=1"],  # it lives for seconds: compiling well is never paid back
+    )  # fmt: skip
     try:
         h2o.no_progress()
         _train(folder)
