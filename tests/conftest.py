@@ -46,6 +46,8 @@ def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settin
     folder = tmp_path_factory.mktemp("state")
     with running(load_settings(state_folder=folder), migrate=True) as settings:
         with _superuser(settings) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")  # only a machine without power would lose anything by it
+            connection.execute("SELECT pg_reload_conf()")
             name = sql.Identifier(settings.database.name)
             connection.execute(_terminate, [settings.database.name])
             connection.execute(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import json
 import os
-import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from h2o.estimators import (
 )
 
 from mage_platform.local.java import find_java
+from mage_platform.local.ports import free_port
 
 CARRIERS = ["AA", "B6", "DL", "UA", "WN"]
 FACTORS = ["carrier", "gate", "weekend", "late", "band"]
@@ -144,9 +144,7 @@ def _train(folder: Path) -> None:
 
 def main(folder: Path) -> None:
     """Start H2O, train, export, and stop it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     os.environ["JAVA_HOME"] = str(find_java().home)  # h2o looks there when no java is on the path
     h2o.init(
         port=port, name=f"tests-{port}", nthreads=1, max_mem_size="1g", bind_to_localhost=True, verbose=False,
