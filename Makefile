@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3.11
 BOOTSTRAP = $(PYTHON) mage_platform/local/bootstrap.py
 VENV = .venv/bin
 BENCH_MODEL = .platform/bench
+WORKERS = 2
 MAKEFLAGS += --no-print-directory
 
 # One line a command and no shell in between: Ctrl-C and kill reach the program, which then stops everything in order.
@@ -17,9 +18,9 @@ run: ## install what is needed, start the whole platform, stay until Ctrl-C
 	@$(BOOTSTRAP) run
 	@$(VENV)/python -m mage_platform up
 
-test: ## install what is needed and run every test
+test: ## install what is needed and run every test, two at a time (WORKERS=0: one after the other)
 	@$(BOOTSTRAP) test
-	@$(VENV)/python -m pytest
+	@$(VENV)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 check: ## style, types, architecture, decisions and unit tests, side by side, in under 30 seconds on two cores
 	@$(BOOTSTRAP) test

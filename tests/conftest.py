@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,17 +13,28 @@ from psycopg import sql
 
 from mage_platform.database import migrations
 from mage_platform.local.embedded import running
+from mage_platform.local.h2o_server import GIVEN_OPTIONS
 from mage_platform.local.passwords import keep_passwords
 from mage_platform.settings import Settings, load_settings
+from tests.side_by_side import is_a_worker, longest_first
 
 TEMPLATE = "template_platform"
+
+
+def pytest_configure() -> None:
+    """The Java servers of the tests live for less than a minute: compiling their code well is never paid back."""
+    os.environ.setdefault(GIVEN_OPTIONS, "-XX:TieredStopAtLevel=1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Several workers begin with the longest files; one process keeps the usual order."""
+    if is_a_worker():
+        longest_first(items)
 
 
 @pytest.fixture(autouse=True)
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test sees the defaults, whatever PLATFORM_* variables the shell has."""
-    import os
-
     for name in list(os.environ):
         if name.upper().startswith("PLATFORM_"):
             monkeypatch.delenv(name)
@@ -34,6 +46,8 @@ def database_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settin
     folder = tmp_path_factory.mktemp("state")
     with running(load_settings(state_folder=folder), migrate=True) as settings:
         with _superuser(settings) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")  # only a machine without power would lose anything by it
+            connection.execute("SELECT pg_reload_conf()")
             name = sql.Identifier(settings.database.name)
             connection.execute(_terminate, [settings.database.name])
             connection.execute(

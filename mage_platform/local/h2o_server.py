@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import secrets
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from mage_platform.settings import Settings
 
 HOST = "127.0.0.1"
 IDLE_COLLECTION_MILLISECONDS = 30_000
+GIVEN_OPTIONS = "JDK_JAVA_OPTIONS"  # Java 9 and later read it themselves
 
 
 def trains_here(settings: Settings) -> bool:
@@ -57,12 +59,18 @@ def h2o_service(settings: Settings, java: Java, password: SecretStr) -> Service:
         argv=tuple(argv),
         address=f"http://{HOST}:{settings.h2o.port}",
         ready=http_answers(HOST, settings.h2o.port, "/3/Cloud", _healthy, authorization=authorization(password)),
-        environment={**plain_environment(settings), "JAVA_HOME": str(java.home), "DO_NOT_TRACK": "1"},
+        environment={**plain_environment(settings), **_java(java), "DO_NOT_TRACK": "1"},
         folder=folder,
         level=2,
         start_timeout_seconds=120,
         stop_timeout_seconds=10,
     )
+
+
+def _java(java: Java) -> dict[str, str]:
+    """Which Java, and the options that whoever starts the stack gives to each Java."""
+    options = os.environ.get(GIVEN_OPTIONS)
+    return {"JAVA_HOME": str(java.home), **({GIVEN_OPTIONS: options} if options else {})}
 
 
 def _memory_options(settings: Settings, java: Java) -> list[str]:

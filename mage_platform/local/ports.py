@@ -80,10 +80,14 @@ def require_room(folder: Path, *, first_start: bool) -> None:
 
 
 def free_port() -> int:
-    """A port nobody listens on at this moment, with its successor free as well (H2O takes two)."""
+    """A port nobody listens on at this moment, with its successor free as well (H2O takes two).
+
+    Nobody else is given it for the next minute: a connection to it has just been closed from its own side, so that the
+    kernel keeps it back from all but those who ask for it by its number, as servers do.
+    """
     while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+        with socket.create_server(("127.0.0.1", 0)) as probe, socket.create_connection(probe.getsockname()):
+            probe.accept()[0].close()
             port = int(probe.getsockname()[1])
         if port < 65535 and not _refusal(PortNeed("", "127.0.0.1", port + 1, "")):
             return port

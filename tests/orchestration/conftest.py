@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mage_platform.local.ports import free_port
 from mage_platform.orchestration.follow import MageAddress
-from tests.orchestration.real_mage import Server, free_port, mage_of_tests, start_server, stop
+from tests.orchestration.real_mage import Server, mage_of_tests, start_server, stop
 
 collect_ignore_glob = ["project/*"]  # blocks are Mage's to import, not pytest's
 

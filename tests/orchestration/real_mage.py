@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from mage_platform.local.ports import free_port
 from mage_platform.orchestration.client import MageClient
 from mage_platform.orchestration.follow import MageAddress
 from mage_platform.orchestration.mage_session import MageSession
@@ -43,12 +43,6 @@ class Server:
 
     def client(self) -> MageClient:
         return MageClient(self.mage.base_url, self.mage.email, self.mage.password)
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

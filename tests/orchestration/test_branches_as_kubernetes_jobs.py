@@ -17,11 +17,12 @@ import yaml
 
 from mage_platform.local.mage import mage_environment
 from mage_platform.local.passwords import keep_passwords
+from mage_platform.local.ports import free_port
 from mage_platform.orchestration.follow import run_and_follow
 from mage_platform.orchestration.progress import RunResult, RunStatus
 from mage_platform.settings import PROJECT, Settings
 from tests.orchestration.kubernetes_api import KubernetesApi
-from tests.orchestration.real_mage import free_port, mage_of_tests
+from tests.orchestration.real_mage import mage_of_tests
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 

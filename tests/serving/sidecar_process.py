@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import os
 import subprocess
@@ -41,6 +42,12 @@ _NAIVE = BinaryMetrics(auc=0.6, log_loss=0.7, average_precision=0.4, rows=100, p
 _START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
+@functools.cache
+def _rows(file: Path) -> list[dict[str, Any]]:
+    """Some tests ask for them before each of hundreds of requests."""
+    return list(json.loads(file.read_text()))
+
+
 @dataclass(frozen=True)
 class Trained:
     """Real models, and H2O's own predictions with them for the same vectors."""
@@ -55,10 +62,10 @@ class Trained:
         return self.folder / f"{name}.zip"
 
     def vectors(self) -> list[dict[str, Any]]:
-        return list(json.loads((self.folder / "vectors.json").read_text()))
+        return [dict(row) for row in _rows(self.folder / "vectors.json")]  # tests change them
 
     def predictions(self, name: str) -> list[dict[str, Any]]:
-        return list(json.loads((self.folder / f"{name}.json").read_text()))
+        return [dict(row) for row in _rows(self.folder / f"{name}.json")]
 
     def contributions(self, name: str) -> list[dict[str, float]]:
         """Of each feature, and `BiasTerm`."""

@@ -19,6 +19,7 @@ from psycopg.types.json import Jsonb
 
 from mage_platform.contracts import POOLED, PredictBatchResponse, PredictColumnsResponse
 from mage_platform.database import connect
+from mage_platform.local.ports import free_port
 from mage_platform.settings import Settings
 from tests.serving.sidecar_process import ENTITY, Sidecar, Trained, promote, registered, sidecar
 
@@ -31,10 +32,7 @@ MAXIMUM_ROWS = 3_000
 
 
 def on_a_port_of_its_own(settings: Settings) -> Settings:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    return settings.model_copy(update={"sidecar": settings.sidecar.model_copy(update={"port": port})})
+    return settings.model_copy(update={"sidecar": settings.sidecar.model_copy(update={"port": free_port()})})
 
 
 @pytest.fixture(scope="module")
