@@ -123,9 +123,9 @@ def jobs_end(rendered: Rendered) -> Iterator[Finding]:
 def _limits(workload: Workload, job: Document, where: str) -> Iterator[Finding]:
     if not job.get("activeDeadlineSeconds"):
         yield found(workload, f"{where}.activeDeadlineSeconds", None, "missing: a job that hangs would hang for ever")
-    if job.get("backoffLimit", 6) > 5:
+    if job.get("backoffLimit", 99) > 10:
         yield found(
-            workload, f"{where}.backoffLimit", job.get("backoffLimit"), "say how often it is tried again: at most 5"
+            workload, f"{where}.backoffLimit", job.get("backoffLimit"), "say how often it is tried again: at most 10"
         )
     if workload.pod.get("restartPolicy") not in ("Never", "OnFailure"):
         given = workload.pod.get("restartPolicy")

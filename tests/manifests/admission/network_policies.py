@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator
-from typing import Any
 
 from tests.manifests.admission.documents import Document, Rendered, namespace_of
 from tests.manifests.admission.findings import Finding, check, found
@@ -12,8 +11,8 @@ from tests.manifests.admission.reachability import Network, Place, types_of
 
 TRAINS = {"mage", "mage-branch"}
 """Pods that train on H2O, by the label app.kubernetes.io/name or app."""
-KEEPS_POSTGRES = {"pgbouncer", "provision", "backup"}
-"""Words in the names of the pods that may reach PostgreSQL itself (`postgres-backup`, `provision`)."""
+KEEPS_POSTGRES = {"pgbouncer", "database", "backup"}
+"""Pods that may reach PostgreSQL itself: the pooler, provisioning, and what saves it."""
 _DIRECTIONS = {"Ingress": "from", "Egress": "to"}
 
 
@@ -74,24 +73,22 @@ def nothing_is_open_to_everybody(rendered: Rendered) -> Iterator[Finding]:
 @check
 def h2o_is_reached_by_training_only(rendered: Rendered) -> Iterator[Finding]:
     """H2O's REST port runs what it is told: the nodes themselves, the Mage server and its branches come in."""
-    yield from _reached_only_by(rendered, "h2o", lambda name: name == "h2o" or name in TRAINS)
+    yield from _reached_only_by(rendered, "h2o", {"h2o", *TRAINS})
 
 
 @check
 def postgres_is_reached_through_its_pooler(rendered: Rendered) -> Iterator[Finding]:
     """PgBouncer is the one way in; beside it the jobs that provision and back up."""
-    yield from _reached_only_by(
-        rendered, "postgres", lambda name: any(part in name for part in KEEPS_POSTGRES)
-    )  # fmt: skip
+    yield from _reached_only_by(rendered, "postgres", KEEPS_POSTGRES)
 
 
-def _reached_only_by(rendered: Rendered, target: str, may: Any) -> Iterator[Finding]:
+def _reached_only_by(rendered: Rendered, target: str, clients: set[str]) -> Iterator[Finding]:
     network = Network(rendered)
     for workload in rendered.workloads:
         if workload.labels.get("app.kubernetes.io/name") != target:
             continue
         place = network.of(workload)
-        sources = [network.of(each) for each in rendered.workloads if not may(_app(each.labels))]
+        sources = [network.of(each) for each in rendered.workloads if _app(each.labels) not in clients]
         sources.append(Place("a pod without labels", workload.namespace, place.namespace_labels))
         sources.append(Place("another namespace", "elsewhere", {"kubernetes.io/metadata.name": "elsewhere"}))
         for source in sources:

@@ -40,7 +40,7 @@ def settings_make_a_production(rendered: Rendered) -> Iterator[Finding]:
                 with patch.dict(os.environ, {**_without_settings(), **given}, clear=True):
                     load_settings()
             except SettingsInvalid as error:
-                yield found(workload, where, given, str(error))
+                yield found(workload, where, error.field, str(error))
 
 
 def _without_settings() -> dict[str, str]:

@@ -61,6 +61,20 @@ def secrets_are_mounted_read_only(rendered: Rendered) -> Iterator[Finding]:
                     yield found(workload, where, mount.get("readOnly"), "a Secret is mounted with readOnly: true")
 
 
+@check
+def secret_files_can_be_read(rendered: Rendered) -> Iterator[Finding]:
+    """The files belong to root: who is not root reads them by the group that `fsGroup` gives, else as anybody."""
+    for workload in rendered.workloads:
+        if (workload.pod.get("securityContext") or {}).get("fsGroup"):
+            continue
+        for name, volume in workload.volumes.items():
+            content = volume.get("secret") or volume.get("projected") or {}
+            mode = content.get("defaultMode", 0o644)
+            if content and not mode & 0o004:
+                where = f"{workload.where}.spec.volumes[{name}].defaultMode"
+                yield found(workload, where, oct(mode), "only root could read it: the pod has no fsGroup")
+
+
 def _volumes(workload: Workload) -> set[str]:
     claims = workload.document["spec"].get("volumeClaimTemplates") or []
     return {*workload.volumes, *(each["metadata"]["name"] for each in claims)}
