@@ -26,7 +26,7 @@ from tests.orchestration.real_mage import free_port, mage_of_tests
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 NAMESPACE, SERVER = "ml-us", "mage-0"
-EXECUTOR = PROJECT / "k8s" / "mage" / "executor.yaml"
+EXECUTOR = PROJECT / "k8s" / "components" / "branches-as-jobs" / "executor.yaml"
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from tests.serving.sidecar_process import ENTITY, Sidecar, Trained, promote, reg
 from tests.serving.valkey_process import with_ports
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
-DASHBOARD = json.loads((PROJECT / "k8s/grafana/sidecar.json").read_text(encoding="utf-8"))
+DASHBOARD = json.loads((PROJECT / "k8s/components/grafana-dashboard/sidecar.json").read_text(encoding="utf-8"))
 Values = dict[str, dict[tuple[tuple[str, str], ...], float]]
 
 

@@ -31,7 +31,7 @@ def _read(path: Path) -> configparser.ConfigParser:
 
 @pytest.fixture
 def shipped() -> configparser.ConfigParser:
-    return _read(PROJECT / "k8s" / "pgbouncer" / "pgbouncer.ini")
+    return _read(PROJECT / "k8s" / "base" / "pgbouncer" / "pgbouncer.ini")
 
 
 def test_the_values_are_the_mandated_ones(shipped: configparser.ConfigParser) -> None:
