@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from tests.manifests.admission import Document
 Change = Callable[[list[Document]], None]
 POD = "spec.template.spec"
 FIRST = f"{POD}.containers[0]"
+_STEP = re.compile(r"\{([^}]+)\}|\[([^\]]+)\]|([^.\[\]{}]+)")
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ def put(which: str, field: str, value: Any) -> Change:
 
     Args:
         which: `Kind/name`; `*` as kind stands for whatever makes pods.
-        field: As in `spec.ports[0].targetPort`; a key with dots stands in braces; `[+]` appends to a list.
+        field: As in `spec.ports[0].targetPort`; a key with dots stands in braces; `[mage]` is the item of this
+            name (or mount path), `[+]` a new one.
         value: What to put there.
     """
 
@@ -120,13 +123,19 @@ def one(documents: Sequence[Document], which: str) -> Document:
 
 def _parent(document: Document, field: str) -> tuple[Any, Any]:
     """Where the last step of a field leads off, and that step; what is missing on the way is made."""
-    steps: list[Any] = [
-        int(number) if number else "+" if plus else braced or plain
-        for braced, number, plus, plain in re.findall(r"\{([^}]+)\}|\[(\d+)\]|\[(\+)\]|([^.\[\]{}]+)", field)
-    ]
+    steps = [braced or named or plain for braced, named, plain in _STEP.findall(field)]
     here: Any = document
-    for step, following in zip(steps, steps[1:], strict=False):
-        if isinstance(here, dict) and here.get(step) is None:
-            here[step] = [] if following == "+" else {}
-        here = here[step]
-    return here, steps[-1]
+    for step, following in itertools.pairwise(steps):
+        key = _key(here, step)
+        if isinstance(here, dict) and here.get(key) is None:
+            here[key] = [] if following == "+" else {}
+        here = here[key]
+    return here, _key(here, steps[-1])
+
+
+def _key(here: Any, step: str) -> Any:
+    if not isinstance(here, list) or step == "+":
+        return step
+    if step.isdigit():
+        return int(step)
+    return next(number for number, each in enumerate(here) if step in (each.get("name"), each.get("mountPath")))

@@ -1,4 +1,4 @@
-"""Numbers of pods that contradict each other, updates that interrupt, jobs without an end, settings that stop the start."""
+"""Numbers of pods that contradict each other, updates that interrupt, jobs without an end, wrong settings."""
 
 from tests.manifests.faults.changes import FIRST, Fault, NearMiss, both, drop, put
 
@@ -42,7 +42,8 @@ FAULTS = (
     Fault(
         "two pods at the volume of one",
         both(
-            put("PersistentVolumeClaim/mage-state", "spec.accessModes", ["ReadWriteOnce"]), put("*/mage", "spec.replicas", 2),
+            put("PersistentVolumeClaim/mage-state", "spec.accessModes", ["ReadWriteOnce"]),
+            put("*/mage", "spec.replicas", 2),
         ),
         "claims_of_one_node_are_replaced_in_place", ["Deployment/mage", "ReadWriteMany"],
     ),
@@ -77,7 +78,8 @@ FAULTS = (
     ),
     Fault(
         "a setting that is refused", put("ConfigMap/sidecar", "data.PLATFORM_SIDECAR__WORKERS", "1000"),
-        "settings_make_a_production", ["Deployment/sidecar", "PLATFORM_SIDECAR__WORKERS"], frozenset({"heaps_leave_room"}),
+        "settings_make_a_production", ["Deployment/sidecar", "PLATFORM_SIDECAR__WORKERS"],
+        frozenset({"heaps_leave_room"}),
     ),
     Fault(
         "PostgreSQL without PgBouncer", put("ConfigMap/platform", "data.PLATFORM_DATABASE__THROUGH_PGBOUNCER", "false"),

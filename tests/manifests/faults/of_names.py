@@ -20,7 +20,8 @@ FAULTS = (
         "names_are_dns_names", ["Deployment/sidecar", "'Sidecar'"],
     ),
     Fault(
-        "the name of a port is longer than 15 characters", put("*/redis", f"{FIRST}.ports[0].name", "the-port-of-redis"),
+        "the name of a port is longer than 15 characters",
+        put("*/redis", f"{FIRST}.ports[0].name", "the-port-of-redis"),
         "names_are_dns_names", ["the-port-of-redis", "15"], frozenset({"services_reach_container_ports"}),
     ),
     Fault(

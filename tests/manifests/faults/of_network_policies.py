@@ -39,7 +39,8 @@ FAULTS = (
         "policies_are_well_formed", ["NetworkPolicy/redis", "'cache'"],
     ),
     Fault(
-        "rules of a direction that the policy does not name", put("NetworkPolicy/sidecar", "spec.policyTypes", ["Ingress"]),
+        "rules of a direction that the policy does not name",
+        put("NetworkPolicy/sidecar", "spec.policyTypes", ["Ingress"]),
         "policies_are_well_formed", ["NetworkPolicy/sidecar", "never applied"],
     ),
     Fault(
@@ -74,7 +75,8 @@ FAULTS = (
         "nothing_is_open_to_everybody", ["NetworkPolicy/sidecar", "spec.ingress[0].from", "every peer"],
     ),
     Fault(
-        "the prediction API for every namespace", put("NetworkPolicy/sidecar", "spec.ingress[0].from[0]", {"namespaceSelector": {}}),
+        "the prediction API for every namespace",
+        put("NetworkPolicy/sidecar", "spec.ingress[0].from[0]", {"namespaceSelector": {}}),
         "nothing_is_open_to_everybody", ["NetworkPolicy/sidecar", "namespaceSelector"],
     ),
     Fault(
@@ -87,7 +89,8 @@ FAULTS = (
         "nothing_is_open_to_everybody", ["NetworkPolicy/sidecar", "spec.egress[2].to"],
     ),
     Fault(
-        "H2O for the prediction API", add(_policy("h2o", ingress=[{"from": _from("sidecar"), "ports": [{"port": 54321}]}])),
+        "H2O for the prediction API",
+        add(_policy("h2o", ingress=[{"from": _from("sidecar"), "ports": [{"port": 54321}]}])),
         "h2o_is_reached_by_training_only", ["StatefulSet/h2o", "sidecar -> h2o:54321"],
     ),
     Fault(
@@ -95,11 +98,13 @@ FAULTS = (
         "h2o_is_reached_by_training_only", ["StatefulSet/h2o", "a pod without labels"],
     ),
     Fault(
-        "PostgreSQL for the prediction API, past PgBouncer", put("NetworkPolicy/postgres", "spec.ingress[0].from[+]", _from("sidecar")[0]),
+        "PostgreSQL for the prediction API, past PgBouncer",
+        put("NetworkPolicy/postgres", "spec.ingress[0].from[+]", _from("sidecar")[0]),
         "postgres_is_reached_through_its_pooler", ["StatefulSet/postgres", "sidecar -> postgres:5432"],
     ),
     Fault(
-        "PostgreSQL for Mage, past PgBouncer", put("NetworkPolicy/postgres", "spec.ingress[0].from[+]", _from("mage")[0]),
+        "PostgreSQL for Mage, past PgBouncer",
+        put("NetworkPolicy/postgres", "spec.ingress[0].from[+]", _from("mage")[0]),
         "postgres_is_reached_through_its_pooler", ["mage -> postgres:5432"],
     ),
 )  # fmt: skip
@@ -107,7 +112,9 @@ FAULTS = (
 NEAR_MISSES = (
     NearMiss(
         "a port by its name, and a range",
-        add(_policy("redis", ingress=[{"from": _from("sidecar"), "ports": [{"port": "redis"}, {"port": 7000, "endPort": 7009}]}])),
+        add(_policy("redis", ingress=[
+            {"from": _from("sidecar"), "ports": [{"port": "redis"}, {"port": 7000, "endPort": 7009}]},
+        ])),
     ),
     NearMiss(
         "an address block of the company",
@@ -118,7 +125,9 @@ NEAR_MISSES = (
     NearMiss(
         "every pod of a namespace that is named",
         add(_policy("sidecar", ingress=[{
-            "from": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}, "podSelector": {}}],
+            "from": [
+                {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "shop"}}, "podSelector": {}},
+            ],
             "ports": [{"port": 8000}],
         }])),
     ),

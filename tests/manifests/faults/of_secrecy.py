@@ -8,7 +8,7 @@ def _variable(name: str, value: str) -> dict[str, str]:
 
 
 _ENV = f"{FIRST}.env[+]"
-_SECRET_REF = {"secretKeyRef": {"name": "redis", "key": "platform_redis_password"}}
+_SECRET_REF = {"secretKeyRef": {"name": "of-somebody", "key": "password", "optional": True}}
 
 FAULTS = (
     Fault(
@@ -16,7 +16,8 @@ FAULTS = (
         "variables_hold_no_secret", ["Deployment/redis", "env[PLACE]", "mount it as a file"],
     ),
     Fault(
-        "all variables from a Secret", put("*/redis", f"{FIRST}.envFrom[+]", {"secretRef": {"name": "redis"}}),
+        "all variables from a Secret",
+        put("*/redis", f"{FIRST}.envFrom[+]", {"secretRef": {"name": "of-somebody", "optional": True}}),
         "variables_hold_no_secret", ["Deployment/redis", "envFrom"],
     ),
     Fault(
@@ -24,11 +25,13 @@ FAULTS = (
         "variables_hold_no_secret", ["REDIS_PASSWORD", "(not shown)"],
     ),
     Fault(
-        "a password of the platform as a variable", put("*/sidecar", _ENV, _variable("PLATFORM_DATABASE_PASSWORD", "x")),
-        "variables_hold_no_secret", ["PLATFORM_DATABASE_PASSWORD", "setting is a secret"], frozenset({"settings_exist"}),
+        "a password of the platform as a variable",
+        put("*/sidecar", _ENV, _variable("PLATFORM_DATABASE_PASSWORD", "x")),
+        "variables_hold_no_secret", ["PLATFORM_DATABASE_PASSWORD", "setting is a secret"],
     ),
     Fault(
-        "an address with a password", put("*/redis", _ENV, _variable("SOURCE", "postgresql://reader:hunter2@warehouse/x")),
+        "an address with a password",
+        put("*/redis", _ENV, _variable("SOURCE", "postgresql://reader:hunter2@warehouse/x")),
         "variables_hold_no_secret", ["env[SOURCE]"],
     ),
     Fault(
@@ -49,7 +52,8 @@ FAULTS = (
         "commands_hold_no_secret", ["livenessProbe"],
     ),
     Fault(
-        "a password in a configuration file", put("ConfigMap/redis", "data.{redis.conf}", "maxmemory 1gb\nrequirepass hunter2\n"),
+        "a password in a configuration file",
+        put("ConfigMap/redis", "data.{redis.conf}", "maxmemory 1gb\nrequirepass hunter2\n"),
         "configuration_holds_no_secret", ["ConfigMap/redis", "data[redis.conf]"],
     ),
     Fault(
@@ -63,10 +67,21 @@ FAULTS = (
 )  # fmt: skip
 
 NEAR_MISSES = (
-    NearMiss("the file a password is in", put("*/redis", _ENV, _variable("REDIS_PASSWORD_FILE", "/run/secrets/platform/x"))),
-    NearMiss("a path under a name like a secret", put("*/redis", _ENV, _variable("API_TOKEN", "/run/secrets/platform/x"))),
-    NearMiss("a field of the pod", put("*/redis", _ENV, {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}})),
-    NearMiss("an address without a password", put("*/redis", _ENV, _variable("SOURCE", "postgresql://reader@warehouse:5432/x"))),
+    NearMiss(
+        "the file a password is in",
+        put("*/redis", _ENV, _variable("REDIS_PASSWORD_FILE", "/run/secrets/platform/x")),
+    ),
+    NearMiss(
+        "a path under a name like a secret", put("*/redis", _ENV, _variable("API_TOKEN", "/run/secrets/platform/x")),
+    ),
+    NearMiss(
+        "a field of the pod",
+        put("*/redis", _ENV, {"name": "ME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}}),
+    ),
+    NearMiss(
+        "an address without a password",
+        put("*/redis", _ENV, _variable("SOURCE", "postgresql://reader@warehouse:5432/x")),
+    ),
     NearMiss(
         "a command that reads the file",
         put("*/redis", f"{FIRST}.command", ["sh", "-c", 'redis-server --requirepass "$(cat /run/secrets/platform/x)"']),

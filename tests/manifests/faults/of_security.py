@@ -1,5 +1,6 @@
 """Too many rights, and images that move."""
 
+from tests.manifests.admission import Document
 from tests.manifests.faults.changes import FIRST, POD, Change, Fault, NearMiss, add, both, drop, one, put
 
 _CONTEXT = f"{FIRST}.securityContext"
@@ -10,7 +11,7 @@ def _early(field: str, value: object) -> Change:
     return put("Deployment/mage", f"{POD}.initContainers[0].securityContext.{field}", value)
 
 
-def _user_per_container(documents: list[dict[str, object]]) -> None:
+def _user_per_container(documents: list[Document]) -> None:
     pod = one(documents, "*/redis")["spec"]["template"]["spec"]
     for field in ("runAsNonRoot", "runAsUser", "seccompProfile"):
         pod["containers"][0]["securityContext"][field] = pod["securityContext"].pop(field)
@@ -31,12 +32,17 @@ FAULTS = (
         put("*/redis", f"{POD}.securityContext.sysctls", [{"name": "net.core.somaxconn", "value": "1024"}]),
         "pods_are_restricted", ["sysctls"],
     ),
-    Fault("root", put("*/redis", f"{POD}.securityContext.runAsUser", 0), "containers_are_restricted", ["runAsUser", "redis"]),
     Fault(
-        "no user", drop("*/redis", f"{POD}.securityContext.runAsUser"), "containers_are_restricted", ["runAsUser", "None"],
+        "root", put("*/redis", f"{POD}.securityContext.runAsUser", 0), "containers_are_restricted",
+        ["runAsUser", "redis"],
     ),
     Fault(
-        "root in one container", put("*/redis", f"{_CONTEXT}.runAsUser", 0), "containers_are_restricted", ["runAsUser", "= 0"],
+        "no user", drop("*/redis", f"{POD}.securityContext.runAsUser"), "containers_are_restricted",
+        ["runAsUser", "None"],
+    ),
+    Fault(
+        "root in one container", put("*/redis", f"{_CONTEXT}.runAsUser", 0), "containers_are_restricted",
+        ["runAsUser", "= 0"],
     ),
     Fault(
         "a privileged init container", _early("privileged", True), "containers_are_restricted",
@@ -59,20 +65,23 @@ FAULTS = (
         ["seccompProfile"],
     ),
     Fault(
-        "a port of the host", put("*/redis", f"{FIRST}.ports[0].hostPort", 6379), "containers_are_restricted", ["hostPort"],
+        "a port of the host", put("*/redis", f"{FIRST}.ports[0].hostPort", 6379), "containers_are_restricted",
+        ["hostPort"],
     ),
     Fault(
         "a root file system that can be written", drop("*/redis", f"{_CONTEXT}.readOnlyRootFilesystem"),
         "root_file_systems_are_read_only", ["Deployment/redis"],
     ),
     Fault(
-        "all verbs", put("Role/mage-jobs", "rules[1].verbs", ["*"]), "roles_are_narrow", ["Role/mage-jobs", "'*'", "wildcards"],
+        "all verbs", put("Role/mage-jobs", "rules[1].verbs", ["*"]), "roles_are_narrow",
+        ["Role/mage-jobs", "'*'", "wildcards"],
     ),
     Fault(
         "all Secrets", put("Role/mage-jobs", "rules[0].resources[+]", "secrets"), "roles_are_narrow", ["'secrets'"],
     ),
     Fault(
-        "a right to more rights", put("Role/mage-jobs", "rules[0].verbs[+]", "impersonate"), "roles_are_narrow", ["'impersonate'"],
+        "a right to more rights", put("Role/mage-jobs", "rules[0].verbs[+]", "impersonate"), "roles_are_narrow",
+        ["'impersonate'"],
     ),
     Fault(
         "a right in all namespaces",
@@ -99,12 +108,17 @@ FAULTS = (
         ["Deployment/sidecar", "has no tag"],
     ),
     Fault("latest", put("*/sidecar", f"{FIRST}.image", "sidecar:latest"), "images_have_exact_versions", ["latest"]),
-    Fault("a major version", put("*/redis", f"{FIRST}.image", "redis:7"), "images_have_exact_versions", ["the tag 7 moves"]),
     Fault(
-        "a minor version", put("*/redis", f"{FIRST}.image", "python:3.11-slim"), "images_have_exact_versions", ["3.11-slim moves"],
+        "a major version", put("*/redis", f"{FIRST}.image", "redis:7"), "images_have_exact_versions",
+        ["the tag 7 moves"],
     ),
     Fault(
-        "a made-up digest", put("*/redis", f"{FIRST}.image", "redis@sha256:abc"), "images_have_exact_versions", ["not a digest"],
+        "a minor version", put("*/redis", f"{FIRST}.image", "python:3.11-slim"), "images_have_exact_versions",
+        ["3.11-slim moves"],
+    ),
+    Fault(
+        "a made-up digest", put("*/redis", f"{FIRST}.image", "redis@sha256:abc"), "images_have_exact_versions",
+        ["not a digest"],
     ),
 )  # fmt: skip
 

@@ -62,7 +62,8 @@ FAULTS = (
 
 NEAR_MISSES = (
     NearMiss(
-        "labels beside those the selector names", put("*/redis", "spec.template.metadata.labels.{platform/role}", "cache")
+        "labels beside those the selector names",
+        put("*/redis", "spec.template.metadata.labels.{platform/role}", "cache"),
     ),
     NearMiss(
         "a Service without a selector has its addresses from elsewhere",

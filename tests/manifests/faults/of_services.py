@@ -55,13 +55,14 @@ FAULTS = (
     Fault(
         "more nodes than training expects",
         both(
-            put("StatefulSet/h2o", "spec.replicas", 5), put("StatefulSet/h2o", f"{FIRST}.env[2].value", "5"),
+            put("StatefulSet/h2o", "spec.replicas", 5),
+            put("StatefulSet/h2o", f"{FIRST}.env[H2O_NODE_EXPECTED_COUNT].value", "5"),
         ),
         "h2o_nodes_can_find_each_other", ["Deployment/mage", "PLATFORM_H2O__NODES", "5 replicas"],
     ),
     Fault(
         "H2O looks in another namespace",
-        put("StatefulSet/h2o", f"{FIRST}.env[1].value", "h2o.ml-us.svc.cluster.local"),
+        put("StatefulSet/h2o", f"{FIRST}.env[H2O_KUBERNETES_SERVICE_DNS].value", "h2o.ml-us.svc.cluster.local"),
         "h2o_nodes_can_find_each_other", ["StatefulSet/h2o", "h2o.ml-us.svc.cluster.local"],
     ),
     Fault(
@@ -83,7 +84,8 @@ FAULTS = (
         "ingresses_speak_tls", ["Ingress/sidecar", "www.example.com"],
     ),
     Fault(
-        "an Ingress without TLS", drop("Ingress/sidecar", "spec.tls"), "ingresses_speak_tls", ["Ingress/sidecar", "no tls"],
+        "an Ingress without TLS", drop("Ingress/sidecar", "spec.tls"), "ingresses_speak_tls",
+        ["Ingress/sidecar", "no tls"],
     ),
     Fault(
         "a setting with a host that is not there",
@@ -91,7 +93,8 @@ FAULTS = (
         "settings_lead_to_services", ["Deployment/sidecar", "PLATFORM_REDIS__HOST", "'cache'"],
     ),
     Fault(
-        "a setting with a port that the Service does not have", put("ConfigMap/platform", "data.PLATFORM_REDIS__PORT", "6380"),
+        "a setting with a port that the Service does not have",
+        put("ConfigMap/platform", "data.PLATFORM_REDIS__PORT", "6380"),
         "settings_lead_to_services", ["redis:6380"],
     ),
 )  # fmt: skip

@@ -1,8 +1,24 @@
 """Volumes, mounts, and references to what is not there."""
 
-from tests.manifests.faults.changes import FIRST, POD, Fault, NearMiss, add, both, drop, put, remove
+import copy
+
+from tests.manifests.admission import Document
+from tests.manifests.faults.changes import FIRST, POD, Fault, NearMiss, add, both, drop, one, put, remove
 
 _MOUNTS = f"{FIRST}.volumeMounts"
+
+
+def _tls_of_the_wrong_kind(documents: list[Document]) -> None:
+    one(documents, "Secret/sidecar-tls")["type"] = "Opaque"
+
+
+def _early_container(documents: list[Document]) -> None:
+    pod = one(documents, "*/redis")["spec"]["template"]["spec"]
+    container = copy.deepcopy(pod["containers"][0])
+    container |= {"name": "early", "volumeMounts": [{"name": "early", "mountPath": "/early"}]}
+    for each in ("ports", "readinessProbe", "livenessProbe"):
+        container.pop(each, None)
+    pod["initContainers"] = [container]
 
 FAULTS = (
     Fault(
@@ -31,7 +47,7 @@ FAULTS = (
         "mount_paths_are_apart", ["'run'", "absolute"],
     ),
     Fault(
-        "a Secret that can be written", drop("*/h2o", f"{_MOUNTS}[0].readOnly"),
+        "a Secret that can be written", drop("*/h2o", f"{_MOUNTS}[/run/secrets/h2o].readOnly"),
         "secrets_are_mounted_read_only", ["StatefulSet/h2o", "/run/secrets/h2o"],
     ),
     Fault(
@@ -39,12 +55,13 @@ FAULTS = (
         "secret_files_can_be_read", ["StatefulSet/h2o", "0o440", "fsGroup"],
     ),
     Fault(
-        "a Secret that is not there", put("*/h2o", f"{POD}.volumes[0].projected.sources[0].secret.name", "h2o-login"),
+        "a Secret that is not there",
+        put("*/h2o", f"{POD}.volumes[secrets].projected.sources[0].secret.name", "h2o-login"),
         "configuration_and_secrets_exist", ["StatefulSet/h2o", "no Secret of this name", "h2o-login"],
     ),
     Fault(
         "a key that a Secret does not have",
-        put("*/h2o", f"{POD}.volumes[0].projected.sources[0].secret.items", [{"key": "realm", "path": "realm"}]),
+        put("*/h2o", f"{POD}.volumes[secrets].projected.sources[0].secret.items", [{"key": "realm", "path": "realm"}]),
         "configuration_and_secrets_exist", ["'realm'", "realm.properties"],
     ),
     Fault(
@@ -57,8 +74,8 @@ FAULTS = (
         "configuration_and_secrets_exist", ["Deployment/redis", "'cache'"],
     ),
     Fault(
-        "an Ingress with the wrong kind of Secret", put("Ingress/sidecar", "spec.tls[0].secretName", "h2o"),
-        "configuration_and_secrets_exist", ["Ingress/sidecar", "kubernetes.io/tls"],
+        "an Ingress with the wrong kind of Secret", _tls_of_the_wrong_kind,
+        "configuration_and_secrets_exist", ["Ingress/sidecar", "not of type kubernetes.io/tls"],
     ),
     Fault(
         "an account that is not there", put("*/redis", f"{POD}.serviceAccountName", "redis"),
@@ -73,7 +90,8 @@ FAULTS = (
         "bindings_lead_somewhere", ["RoleBinding/mage-jobs", "'jobs'"],
     ),
     Fault(
-        "a binding to an account in another namespace", put("RoleBinding/mage-jobs", "subjects[0].namespace", "default"),
+        "a binding to an account in another namespace",
+        put("RoleBinding/mage-jobs", "subjects[0].namespace", "default"),
         "bindings_lead_somewhere", ["RoleBinding/mage-jobs", "'default'"], frozenset({"tokens_are_mounted_where_used"}),
     ),
     Fault(
@@ -93,28 +111,21 @@ NEAR_MISSES = (
     ),
     NearMiss(
         "a Secret that everybody in the pod reads",
-        both(drop("*/h2o", f"{POD}.securityContext.fsGroup"), put("*/h2o", f"{POD}.volumes[0].projected.defaultMode", 0o444)),
+        both(
+            drop("*/h2o", f"{POD}.securityContext.fsGroup"),
+            put("*/h2o", f"{POD}.volumes[logins].projected.defaultMode", 0o444),
+            put("*/h2o", f"{POD}.volumes[secrets].projected.defaultMode", 0o444),
+        ),
     ),
-    NearMiss("a volume mounted at two paths", put("*/redis", f"{_MOUNTS}[+]", {"name": "run", "mountPath": "/run/more"})),
+    NearMiss(
+        "a volume mounted at two paths", put("*/redis", f"{_MOUNTS}[+]", {"name": "run", "mountPath": "/run/more"}),
+    ),
     NearMiss("a path below another", put("*/redis", f"{_MOUNTS}[+]", {"name": "run", "mountPath": "/etc/redis/run"})),
     NearMiss(
         "an init container mounts what no other does",
         both(
             put("*/redis", f"{POD}.volumes[+]", {"name": "early", "emptyDir": {"sizeLimit": "1Mi"}}),
-            lambda documents: _add_init_container(documents),
+            _early_container,
         ),
     ),
 )  # fmt: skip
-
-
-def _add_init_container(documents: list[dict[str, object]]) -> None:
-    import copy
-
-    from tests.manifests.faults.changes import one
-
-    pod = one(documents, "*/redis")["spec"]["template"]["spec"]
-    container = copy.deepcopy(pod["containers"][0])
-    container |= {"name": "early", "volumeMounts": [{"name": "early", "mountPath": "/early"}]}
-    for each in ("ports", "readinessProbe", "livenessProbe"):
-        container.pop(each, None)
-    pod["initContainers"] = [container]
