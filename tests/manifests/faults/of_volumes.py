@@ -20,6 +20,7 @@ def _early_container(documents: list[Document]) -> None:
         container.pop(each, None)
     pod["initContainers"] = [container]
 
+
 FAULTS = (
     Fault(
         "a mount without a volume", put("*/redis", f"{_MOUNTS}[+]", {"name": "cache", "mountPath": "/cache"}),
