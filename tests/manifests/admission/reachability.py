@@ -78,7 +78,6 @@ class Network:
             Connection(source.name, target.name, number, protocol)
             for source in sources
             for target in targets
-            if source is not target
             for number, protocol, name in target.ports
             if self.allows("Egress", source, target, (number, protocol, name))
             and self.allows("Ingress", target, source, (number, protocol, name))

@@ -48,7 +48,7 @@ FAULTS = (
     ),
     Fault(
         "a password in a probe",
-        put("*/redis", f"{FIRST}.livenessProbe.exec.command", ["redis-cli", "-u", "redis://:hunter2@127.0.0.1", "ping"]),
+        put("*/redis", f"{FIRST}.livenessProbe.exec.command", ["redis-cli", "-u", "redis://:hunter2@localhost"]),
         "commands_hold_no_secret", ["livenessProbe"],
     ),
     Fault(
