@@ -50,6 +50,18 @@ class DatabaseSettings(_Group):
     """How long opening a connection may take."""
 
 
+class ProvisioningSettings(_Group):
+    """PostgreSQL itself, which only `mage-platform database provision` asks: roles and databases cannot be made through
+    PgBouncer."""
+
+    host: str = "postgres"
+    """Host name or address; by default the Service of a cluster."""
+    port: Port = 5432
+    """Port of PostgreSQL."""
+    superuser: str = "postgres"
+    """Role that may do anything. Its password is the secret `postgres_superuser_password`."""
+
+
 class PgBouncerSettings(_Group):
     """The pooler of the local stack; used when its binary is installed."""
 
@@ -162,6 +174,7 @@ class Settings(BaseSettings):
     """Least severity that is logged."""
 
     database: DatabaseSettings = DatabaseSettings()
+    provisioning: ProvisioningSettings = ProvisioningSettings()
     pgbouncer: PgBouncerSettings = PgBouncerSettings()
     redis: RedisSettings = RedisSettings()
     h2o: H2OSettings = H2OSettings()

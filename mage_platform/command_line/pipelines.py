@@ -22,6 +22,7 @@ from mage_platform.local.mage import mage_environment
 from mage_platform.local.passwords import keep_passwords
 from mage_platform.local.surroundings import block_environment
 from mage_platform.orchestration.follow import MageAddress, run_and_follow
+from mage_platform.orchestration.mage_variables import production_variables
 from mage_platform.orchestration.progress import RunResult
 from mage_platform.orchestration.refusals import PipelineNotFound
 from mage_platform.orchestration.render import LiveRunView
@@ -84,7 +85,21 @@ def run_pipeline(
 
 
 def mage_address(settings: Settings) -> MageAddress:
-    """Where Mage is, for these settings, and how to get in."""
+    """Where Mage is, for these settings, and how to get in.
+
+    Raises:
+        SettingsInvalid: In production, where a secret of Mage's is missing.
+    """
+    if settings.environment == "production":
+        variables = production_variables(settings, os.environ)
+        return MageAddress(
+            base_url=settings.mage.url,
+            email=settings.mage.owner_email,
+            password=variables["DEFAULT_OWNER_PASSWORD"],
+            project=PROJECT,
+            environment={**os.environ, **variables},
+            log_file=settings.state_folder / "logs" / "headless.log",
+        )
     passwords = keep_passwords(settings)
     return MageAddress(
         base_url=settings.mage.url,

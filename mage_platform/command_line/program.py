@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from mage_platform import __version__
+from mage_platform.command_line.database import database
 from mage_platform.command_line.decisions import decisions
 from mage_platform.command_line.entities import features
 from mage_platform.command_line.keys import keys
@@ -17,6 +18,7 @@ from mage_platform.command_line.pipelines import run
 from mage_platform.command_line.prediction_log import predictions
 from mage_platform.command_line.predictions import explain, predict
 from mage_platform.command_line.quarantine import quarantine
+from mage_platform.command_line.secrets import secrets
 from mage_platform.command_line.stack import doctor, status, up
 from mage_platform.command_line.use_cases import use_case
 from mage_platform.errors import ContractViolated, NotFound, PipelineFailed, PlatformError, TrainingFailed, Unavailable
@@ -64,7 +66,7 @@ def program() -> None:
 for command in (sign, prune):
     models.add_command(command)
 COMMANDS = (up, status, doctor, run, predict, explain, predictions, models, keys, features, quarantine, use_case)
-for command in (*COMMANDS, decisions):
+for command in (*COMMANDS, database, secrets, decisions):
     program.add_command(command)
 
 

@@ -57,7 +57,13 @@ def connect(settings: Settings, *, application_name: str = "mage_platform") -> I
 def _sentence(settings: Settings, error: psycopg.Error) -> str:
     database = settings.database
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    cure = (
+        "Check that PgBouncer and PostgreSQL run, and PLATFORM_DATABASE__*; a new PostgreSQL needs "
+        "`mage-platform database provision` first"
+        if settings.environment == "production"
+        else "Start the local stack with `make run`, or check PLATFORM_DATABASE__*"
+    )
     return (
         f"PostgreSQL at {database.host}:{database.port} (database {database.name}, role {database.user}) "
-        f"did not answer: {cause}. Start the local stack with `make run`, or check PLATFORM_DATABASE__*"
+        f"did not answer: {cause}. {cure}"
     )

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import SecretStr
 
-from mage_platform.errors import SettingsInvalid
+from mage_platform.provisioning.private_files import new_password, read_secret, write_private
 from mage_platform.registry.signatures import new_signing_key, with_public_half
 from mage_platform.settings import Settings
 
@@ -43,9 +41,9 @@ def keep_passwords(settings: Settings) -> Passwords:
     folder = secrets_folder(settings)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def kept(name: str, given: SecretStr | None = None, make: Callable[[], str] = _new_password) -> SecretStr:
+    def kept(name: str, given: SecretStr | None = None, make: Callable[[], str] = new_password) -> SecretStr:
         file = folder / name
-        written = _read(file)
+        written = read_secret(file)
         if given is None and written:
             return SecretStr(written)
         value = given or SecretStr(make())
@@ -66,10 +64,6 @@ def keep_passwords(settings: Settings) -> Passwords:
     )
 
 
-def _new_password() -> str:
-    return secrets.token_hex(16)
-
-
 def _keep_verification_keys(folder: Path, settings: Settings, signing_key: SecretStr) -> str:
     file = folder / "platform_verification_keys"
     written = file.read_text() if file.is_file() else ""
@@ -82,22 +76,3 @@ def _keep_verification_keys(folder: Path, settings: Settings, signing_key: Secre
 def secrets_folder(settings: Settings) -> Path:
     """Where the local stack keeps its secret files."""
     return settings.state_folder / "secrets"
-
-
-def _read(file: Path) -> str:
-    """What the file holds; empty when it is not there."""
-    try:
-        return file.read_text().strip() if file.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
-        raise SettingsInvalid(
-            f"the secret file {file} cannot be read ({error}): mend it, or remove it to have a new one made up"
-        ) from None
-
-
-def write_private(file: Path, text: str) -> None:
-    """Write a file that only its owner can read, whole or not at all."""
-    draft = file.with_name(f".{file.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as out:
-        out.write(text)
-    draft.replace(file)

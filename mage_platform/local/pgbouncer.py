@@ -9,11 +9,13 @@ import shutil
 from pathlib import Path
 
 from mage_platform.local import child
-from mage_platform.local.passwords import Passwords, write_private
-from mage_platform.local.postgres import HOST, POOLER
+from mage_platform.local.passwords import Passwords
+from mage_platform.local.postgres import HOST
 from mage_platform.local.probes import port_answers
 from mage_platform.local.supervisor import Service
 from mage_platform.local.surroundings import plain_environment
+from mage_platform.provisioning.databases import POOLER
+from mage_platform.provisioning.private_files import write_private
 from mage_platform.settings import Settings
 
 # each running block holds a connection for its whole run, so Mage gets a pool of its own for blocks, web server

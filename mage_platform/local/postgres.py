@@ -19,20 +19,19 @@ import tempfile
 from pathlib import Path
 
 import psycopg
-from psycopg import sql
 
 from mage_platform.errors import ServiceFailed
 from mage_platform.local import child
 from mage_platform.local.passwords import Passwords
 from mage_platform.local.supervisor import Service
 from mage_platform.local.surroundings import plain_environment
+from mage_platform.provisioning.databases import LoginPasswords, provision_databases
+from mage_platform.provisioning.superuser import Superuser
 from mage_platform.settings import Settings
 
 MAJOR = "18"
 HOST = "127.0.0.1"
 SUPERUSER = "postgres"
-POOLER = "pgb_auth"
-_SQL = Path(__file__).parent
 _TUNING = {
     "listen_addresses": HOST,
     "unix_socket_directories": "",
@@ -102,48 +101,13 @@ def provision(settings: Settings, passwords: Passwords) -> None:
     Raises:
         ServiceFailed: PostgreSQL refused something, for example because the disk is full.
     """
+    logins = LoginPasswords(passwords.database, passwords.mage_database, passwords.pgbouncer)
     try:
-        _provision(settings, passwords)
+        # tests clone a migrated template database
+        provision_databases(settings, superuser(settings, passwords), logins, may_create_databases=True)
     except psycopg.Error as error:
         said = str(error).strip().splitlines()[0]
         raise ServiceFailed(f"roles and databases cannot be set up in {data_folder(settings)}: {said}") from error
-
-
-def _provision(settings: Settings, passwords: Passwords) -> None:
-    with superuser_connection(settings, passwords, "postgres") as connection:
-        _make_roles(connection, settings, passwords)
-        connection.commit()
-        connection.autocommit = True
-        for database, owner in (
-            (settings.database.name, settings.database.user),
-            (settings.mage.database, settings.mage.database_user),
-        ):
-            exists = connection.execute("select 1 from pg_database where datname = %s", [database]).fetchone()
-            if not exists:
-                names = sql.Identifier(database), sql.Identifier(owner)
-                connection.execute(sql.SQL("create database {} owner {}").format(*names))
-    for database in (settings.database.name, settings.mage.database):
-        with superuser_connection(settings, passwords, database) as connection:
-            connection.execute((_SQL / "database.sql").read_bytes())
-
-
-def _make_roles(connection: psycopg.Connection, settings: Settings, passwords: Passwords) -> None:
-    for role, password in (
-        (settings.database.user, passwords.database),
-        (settings.mage.database_user, passwords.mage_database),
-        (POOLER, passwords.pgbouncer),
-    ):
-        # only the verifier travels, so that no log or statistics view can ever show the password
-        verifier = connection.pgconn.encrypt_password(
-            password.get_secret_value().encode(), role.encode(), b"scram-sha-256"
-        )
-        purpose = "platform" if role == settings.database.user else "mage" if role != POOLER else "pooler"
-        connection.execute(
-            "select set_config('stack.role', %s, true), set_config('stack.verifier', %s, true),"
-            " set_config('stack.purpose', %s, true)",
-            [role, verifier.decode(), purpose],
-        )
-        connection.execute((_SQL / "role.sql").read_bytes())
 
 
 def _binaries() -> Path:
@@ -251,20 +215,12 @@ def _fingerprint(passwords: Passwords) -> str:
 
 def _answers(settings: Settings, passwords: Passwords) -> bool:
     try:
-        superuser_connection(settings, passwords, "postgres").close()
+        superuser(settings, passwords).connect().close()
     except psycopg.OperationalError:
         return False
     return True
 
 
-def superuser_connection(settings: Settings, passwords: Passwords, database: str) -> psycopg.Connection:
-    """A connection past PgBouncer that may do anything: to set the server up, never for work."""
-    return psycopg.connect(
-        host=HOST,
-        port=settings.database.port,
-        dbname=database,
-        user=SUPERUSER,
-        password=passwords.postgres_superuser.get_secret_value(),
-        connect_timeout=5,
-        application_name="local stack",
-    )
+def superuser(settings: Settings, passwords: Passwords) -> Superuser:
+    """The way to the server past PgBouncer. `settings.database.port` is PostgreSQL's own port."""
+    return Superuser(HOST, settings.database.port, SUPERUSER, passwords.postgres_superuser)

@@ -244,11 +244,9 @@ async def _unless_death(work: asyncio.Future[T], death: asyncio.Future[PlatformE
 
 
 def _apply_migrations(settings: Settings) -> None:
-    from mage_platform.database import migrations
-    from mage_platform.features.bulk import mend_index
+    from mage_platform.provisioning.tables import bring_up_to_date
 
-    migrations.apply(settings)
-    mend_index(settings)  # where a bulk load was interrupted
+    bring_up_to_date(settings)
 
 
 def _mend_owner_password(settings: Settings, passwords: Passwords) -> bool:

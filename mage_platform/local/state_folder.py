@@ -15,7 +15,7 @@ from typing import Any
 
 from mage_platform.errors import ServiceFailed
 from mage_platform.local import place_of_state, proc
-from mage_platform.local.passwords import write_private
+from mage_platform.provisioning.private_files import write_private
 
 _GRACE_SECONDS = 30.0
 

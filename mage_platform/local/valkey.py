@@ -6,10 +6,10 @@ import importlib.util
 from pathlib import Path
 
 from mage_platform.errors import ServiceFailed
-from mage_platform.local.passwords import write_private
 from mage_platform.local.probes import valkey_answers
 from mage_platform.local.supervisor import Service
 from mage_platform.local.surroundings import plain_environment
+from mage_platform.provisioning.private_files import write_private
 from mage_platform.settings import Settings
 
 HOST = "127.0.0.1"

@@ -3,7 +3,8 @@
     python -m mage_platform.orchestration.mage_server start <project> --host 127.0.0.1 --port 6789
 
 Unlike `mage start` it refuses a port that is taken instead of quietly taking the next one, and its scheduler,
-worker pool, blocks and notebook kernel end with it, however it ends.
+worker pool, blocks and notebook kernel end with it, however it ends. In production it takes Mage's secrets from their
+files, and does not start without them. The project's folder may be read-only.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mage_platform.errors import PlatformError, PortTaken
+from mage_platform.orchestration.mage_variables import forget_secrets, production_variables
 from mage_platform.orchestration.process_family import found_family
 from mage_platform.orchestration.project_environment import existing_project, project_environment
+from mage_platform.settings import load_settings
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -32,11 +35,14 @@ def main(arguments: Sequence[str]) -> int:
     asked = _parser().parse_args(arguments)
     try:
         project = existing_project(asked.project)
+        settings = load_settings()
+        secrets = production_variables(settings, os.environ, project) if settings.environment == "production" else {}
         refuse_taken_port(asked.host, asked.port)
         found_family(
             ["-m", "mage_platform.orchestration.mage_server", *arguments],
             project_environment(project, os.environ),
         )
+        os.environ.update(secrets)
         _serve(project, asked.host, asked.port)
     except PlatformError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -78,14 +84,17 @@ def _serve(project: Path, host: str, port: int) -> None:
     from mage_platform.orchestration.dashboard_route import serve_dashboard_charts
     from mage_platform.orchestration.guard import install_guards
     from mage_platform.orchestration.preload import preload_blocks
+    from mage_platform.orchestration.read_only_project import keep_tunnel_note_out_of_project
     from mage_platform.orchestration.run_claim import leave_claimed_runs_alone
     from mage_platform.orchestration.trigger_files import leave_trigger_files_alone
 
+    forget_secrets()
     # Mage looks for the next free port by itself; told that its port is free it fails when it is not.
     server.is_port_in_use = lambda port, host=None: False
     install_guards()
     leave_claimed_runs_alone()
     leave_trigger_files_alone()
+    keep_tunnel_note_out_of_project()
     serve_dashboard_charts()
     preload_blocks(project)
     app(["start", str(project), "--host", host, "--port", str(port)], standalone_mode=False)

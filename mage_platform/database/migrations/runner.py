@@ -46,6 +46,11 @@ def apply(settings: Settings) -> list[str]:
     """
     with connect(settings, application_name="mage_platform migrations") as connection:
         connection.execute("SELECT pg_advisory_xact_lock(%s)", [LOCK])
+        connection.execute("CREATE SCHEMA IF NOT EXISTS platform")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS platform.schema_migrations (number integer PRIMARY KEY, name text NOT NULL, "
+            "sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
+        )
         todo = _pending(connection)
         for migration in todo:
             connection.execute(migration.text)
@@ -59,19 +64,21 @@ def apply(settings: Settings) -> list[str]:
 
 
 def pending(settings: Settings) -> list[str]:
-    """Names of the migrations that `apply` would apply."""
+    """Names of the migrations that `apply` would apply. Changes nothing.
+
+    Raises:
+        ContractViolated: The database is newer than this code, or an applied migration was edited.
+        DatabaseUnavailable: PostgreSQL did not answer.
+    """
     with connect(settings) as connection:
         return [migration.name for migration in _pending(connection)]
 
 
 def _pending(connection: Connection) -> list[Migration]:
-    connection.execute("CREATE SCHEMA IF NOT EXISTS platform")
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS platform.schema_migrations (number integer PRIMARY KEY, name text NOT NULL, "
-        "sha256 text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now())"
-    )
-    applied = dict(connection.execute("SELECT number, sha256 FROM platform.schema_migrations").fetchall())
     migrations = available()
+    if connection.execute("SELECT to_regclass('platform.schema_migrations')").fetchone() == (None,):
+        return migrations
+    applied = dict(connection.execute("SELECT number, sha256 FROM platform.schema_migrations").fetchall())
     for migration in migrations:
         if applied.get(migration.number, migration.sha256) != migration.sha256:
             raise ContractViolated(

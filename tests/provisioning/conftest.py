@@ -1,0 +1,46 @@
+"""One deployment for all tests of this folder: its commands are idempotent, and the tests put back what they break."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mage_platform.settings import PROJECT
+from tests.provisioning.deployment import PGBOUNCER, Deployment, without_platform_variables
+
+
+def make_secrets(folder: Path) -> dict[str, Any]:
+    """What `secrets make` tells."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mage_platform", "secrets", "make", str(folder), "--json"],
+        env=without_platform_variables(),
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    return dict(json.loads(done.stdout))
+
+
+@pytest.fixture(scope="session")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """Secret files, a PostgreSQL without roles, and PgBouncer before it."""
+    if PGBOUNCER is None:
+        pytest.skip("PgBouncer is not installed")
+    deployment = Deployment(tmp_path_factory.mktemp("deployment"))
+    make_secrets(deployment.secrets)
+    address = deployment.secrets / "mage" / "mage_database_url"
+    address.write_text(address.read_text().replace("pgbouncer:6432", f"127.0.0.1:{deployment.pooler_port}"))
+    try:
+        deployment.start_postgres()
+        deployment.start_pgbouncer()
+        yield deployment
+    finally:
+        deployment.stop()
