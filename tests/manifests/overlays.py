@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 
 from mage_platform.local.environments import manifest_tools
-from mage_platform.settings import PROJECT
+from mage_platform.provisioning.secret_folder import make_secrets
+from mage_platform.settings import PROJECT, load_settings
 from tests.manifests.admission import Document, Rendered
 from tests.manifests.branch_jobs import job_of_a_branch
-from tests.manifests.secret_files import make_secrets
 
 MANIFESTS = PROJECT / "k8s"
 OVERLAYS = sorted(path.parent.name for path in (MANIFESTS / "overlays").glob("*/kustomization.yaml"))
@@ -33,12 +33,22 @@ def ask(*command: str, folder: Path = PROJECT, seconds: float = 120) -> subproce
 
 
 def copy_with_secrets(folder: Path) -> Path:
-    """A copy of `k8s/` in a folder, each overlay with the secret files it asks for."""
+    """A copy of `k8s/` in a folder, each overlay with the secret files that `mage-platform secrets make` writes."""
     copy = folder / "k8s"
-    shutil.copytree(MANIFESTS, copy)
+    shutil.copytree(MANIFESTS, copy, ignore=_made_secrets)
     for overlay in OVERLAYS:
-        make_secrets(copy / "overlays" / overlay / "secrets")
+        secrets = copy / "overlays" / overlay / "secrets"
+        make_secrets(load_settings(), secrets)
+        for name in ("tls.crt", "tls.key"):  # nothing makes the certificate, and nothing here reads it
+            (secrets / "sidecar-tls").mkdir(exist_ok=True)
+            (secrets / "sidecar-tls" / name).write_text(f"a {name}\n")
     return copy
+
+
+def _made_secrets(folder: str, names: list[str]) -> list[str]:
+    """Secrets that somebody made in the checkout stay there."""
+    inside = Path(folder).name == "secrets"
+    return [name for name in names if inside and (Path(folder) / name).is_dir()]
 
 
 def render(manifests: Path, overlay: str) -> str:

@@ -9,7 +9,7 @@ from tests.manifests.admission.documents import Rendered
 from tests.manifests.admission.findings import Finding, check, found
 
 _VERSION = re.compile(r"v?(\d+(?:\.\d+)*)(?:[-_+.a-z0-9]*)")
-_TWO_NUMBERS = {"postgres"}
+_TWO_NUMBERS = {"postgres", "debian"}
 """Projects whose whole version is two numbers."""
 
 

@@ -97,7 +97,7 @@ FAULTS = (
     ),
     Fault(
         "an object in another namespace",
-        add({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "lost", "namespace": "default"}, "data": {}}),
+        add({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "lost", "namespace": "default"}}),
         "everything_stands_in_a_namespace_that_exists", ["ConfigMap/lost", "'default'"],
     ),
 )  # fmt: skip
