@@ -203,6 +203,7 @@ def _remedy(h2o_settings: H2OSettings) -> str:
             "PLATFORM_H2O__NODES; then run the pipeline again"
         )
     return (
-        "H2O cannot take a node back: restart all its nodes together (`kubectl rollout restart statefulset/h2o`), "
+        "H2O cannot take a node back: restart all its nodes together "
+        "(`kubectl delete pod -l app.kubernetes.io/name=h2o`), "
         f"check that PLATFORM_H2O__NODES={h2o_settings.nodes} is their number, then run the pipeline again"
     )

@@ -81,7 +81,7 @@ def test_a_lost_node_is_noticed_before_h2o_notices_and_nothing_is_registered(
     assert httpx.get(f"{cluster.leader().url}/3/Cloud").json()["cloud_healthy"], "H2O knew it already"
     assert isinstance(ended, FailedCandidate)
     assert f"it has lost 1 of its 3 nodes ({address_of(victim)}:54321 silent for " in ended.reason
-    assert "kubectl rollout restart statefulset/h2o" in ended.reason
+    assert "kubectl delete pod -l app.kubernetes.io/name=h2o" in ended.reason
     registration = register_candidates(settings, use_case, [ended])
     with connect(settings) as connection:
         assert model_versions(connection) == registration.versions == []

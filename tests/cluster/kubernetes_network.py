@@ -73,7 +73,8 @@ def cluster_dns(folder: Path, pods: Sequence[int]) -> Iterator[None]:
     lines = ["no-resolv", "no-hosts", "bind-interfaces", f"listen-address={GATEWAY}", "local=/cluster.local/"]
     for pod in pods:
         lines += [f"host-record=h2o-{pod}.{SERVICE},{address_of(pod)}", f"host-record={SERVICE},{address_of(pod)}"]
-        lines.append(f"srv-host={SERVICE},h2o-{pod}.{SERVICE},{REST_PORT}")
+        # a record for each port of the Service, as the cluster's DNS has it
+        lines += [f"srv-host={SERVICE},h2o-{pod}.{SERVICE},{port}" for port in (REST_PORT, REST_PORT + 1)]
     configuration = folder / "dnsmasq.conf"
     configuration.write_text("\n".join(lines) + "\n")
     command = ["dnsmasq", "--keep-in-foreground", "--user=root", "--pid-file", f"--conf-file={configuration}"]

@@ -10,21 +10,34 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import yaml
 
 from mage_platform.contracts import RegionPlan, UseCase
-from mage_platform.settings import Settings
+from mage_platform.settings import PROJECT, Settings
 from mage_platform.training.plan import plan_regions
 from mage_platform.training.regions import train_region
 from tests.cluster.kubernetes_network import SERVICE, Pod, address_of, h2o_pod
 
 PODS = range(3)
-CONTAINER = {
-    "H2O_KUBERNETES_SERVICE_DNS": SERVICE,
-    "H2O_NODE_EXPECTED_COUNT": "3",
-    "H2O_NODE_LOOKUP_TIMEOUT": "60",
-    "H2O_KUBERNETES_API_PORT": "8081",
-}
-"""The variables of the container, as the StatefulSet sets them."""
+NAMESPACE = SERVICE.split(".")[1]
+
+
+def _variables() -> dict[str, str]:
+    """The variables of the container in the StatefulSet that ships, as Kubernetes makes them in the namespace here."""
+    [manifest] = yaml.safe_load_all((PROJECT / "k8s/base/h2o/stateful_set.yaml").read_text(encoding="utf-8"))
+    declared = manifest["spec"]["template"]["spec"]["containers"][0]["env"]
+    assert {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}} in declared
+    found = {"POD_NAMESPACE": NAMESPACE}
+    for each in declared:
+        if "value" in each:
+            found[each["name"]] = each["value"].replace("$(POD_NAMESPACE)", NAMESPACE)
+    assert found["H2O_KUBERNETES_SERVICE_DNS"] == SERVICE
+    assert int(found["H2O_NODE_EXPECTED_COUNT"]) == manifest["spec"]["replicas"] == len(PODS)
+    return found
+
+
+CONTAINER = {**_variables(), "H2O_NODE_LOOKUP_TIMEOUT": "60"}
+"""The same, but for how long nodes are looked for: a test does not wait so long."""
 
 
 class Cluster:
