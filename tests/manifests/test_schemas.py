@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.manifests.admission import Rendered
 from tests.manifests.faults import changed
 from tests.manifests.faults.changes import FIRST, Change, add, drop, put
-from tests.manifests.overlays import OVERLAYS, ask, tool, write
+from tests.manifests.overlays import MANIFESTS, OVERLAYS, ask, tool, write
 
 pytestmark = pytest.mark.integration
 
@@ -36,6 +37,18 @@ def test_every_document_has_the_form_of(
     rendered: Mapping[str, Rendered], files: Mapping[str, Path], overlay: str, version: str
 ) -> None:
     said = complaints(files[overlay], version, len(rendered[overlay].everything))
+    assert not said, "\n".join(said)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize(
+    "file", sorted((MANIFESTS / "images" / "in_cluster").glob("*.yaml")), ids=lambda file: file.stem
+)
+def test_the_jobs_that_build_images_have_the_form_of(file: Path, tmp_path: Path, version: str) -> None:
+    documents = list(yaml.safe_load_all(file.read_text()))
+    for each in documents:  # a name that Kubernetes makes up is none for the tool
+        each["metadata"].setdefault("name", "made-up")
+    said = complaints(write(documents, tmp_path / file.name), version, len(documents))
     assert not said, "\n".join(said)
 
 
