@@ -63,6 +63,36 @@ def requests_are_within_limits(rendered: Rendered) -> Iterator[Finding]:
 
 
 @check
+def scratch_space_fits_its_limits(rendered: Rendered) -> Iterator[Finding]:
+    """Each `emptyDir` has a size, and together they fit what the containers may take: of disk, or of memory.
+
+    A pod that fills more is evicted before its disk is full.
+    """
+    for workload in rendered.workloads:
+        needed = {"ephemeral-storage": Decimal(0), "memory": Decimal(0)}
+        for name, volume in workload.volumes.items():
+            if "emptyDir" in volume:
+                disk = volume["emptyDir"] or {}
+                size = amount(disk.get("sizeLimit"))
+                if size is None:
+                    where = f"{workload.where}.spec.volumes[{name}].emptyDir.sizeLimit"
+                    yield found(workload, where, disk.get("sizeLimit"), "missing: it could fill the disk of the node")
+                needed["memory" if disk.get("medium") == "Memory" else "ephemeral-storage"] += size or 0
+        for kind, size in needed.items():
+            limits = [
+                amount(((each.spec.get("resources") or {}).get("limits") or {}).get(kind))
+                for each in workload.containers
+                if not each.begins
+            ]
+            if None not in limits and size > (most := sum(filter(None, limits), Decimal(0))):
+                where = f"{workload.where}.spec.volumes.emptyDir"
+                text = f"{size / 1024**2:.0f} MiB"
+                yield found(
+                    workload, where, text, f"more than the {kind} limit {most / 1024**2:.0f} MiB of the containers"
+                )
+
+
+@check
 def heaps_leave_room(rendered: Rendered) -> Iterator[Finding]:
     """Java's heaps take at most 70 % of the memory limit, whichever way they are set."""
     for workload in rendered.workloads:

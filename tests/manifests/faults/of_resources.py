@@ -13,6 +13,7 @@ FAULTS = (
         "memory in thousandths of a byte",
         both(put("*/redis", f"{_LIMITS}.memory", "512m"), put("*/redis", f"{_REQUESTS}.memory", "512m")),
         "quantities_are_valid", ["Deployment/redis", "'512m'", "thousandth"],
+        frozenset({"scratch_space_fits_its_limits"}),
     ),
     Fault(
         "a disk of 50 bytes",
@@ -35,6 +36,19 @@ FAULTS = (
         "more processor requested than allowed, in another unit",
         both(put("*/redis", f"{_REQUESTS}.cpu", "1500m"), put("*/redis", f"{_LIMITS}.cpu", 1)),
         "requests_are_within_limits", ["1500m", "more than the limit 1"],
+    ),
+    Fault(
+        "scratch space without an end", drop("*/sidecar", f"{POD}.volumes[tmp].emptyDir.sizeLimit"),
+        "scratch_space_fits_its_limits", ["Deployment/sidecar", "volumes[tmp]", "missing"],
+    ),
+    Fault(
+        "scratch space that gets the pod evicted", put("*/sidecar", f"{POD}.volumes[tmp].emptyDir.sizeLimit", "8Gi"),
+        "scratch_space_fits_its_limits", ["Deployment/sidecar", "8192 MiB", "ephemeral-storage"],
+    ),
+    Fault(
+        "scratch space in more memory than there is",
+        put("*/redis", f"{POD}.volumes[run].emptyDir", {"medium": "Memory", "sizeLimit": "1Gi"}),
+        "scratch_space_fits_its_limits", ["Deployment/redis", "1024 MiB", "memory limit"],
     ),
     Fault(
         "H2O's heap is 75 % of its memory", put("*/h2o", f"{FIRST}.args[1]", "-XX:MaxRAMPercentage=75"),
