@@ -55,7 +55,8 @@ FAULTS = (
         "objects_stand_once", ["ServiceAccount/mage", "2 times"],
     ),
     Fault(
-        "two volumes of one name", put("*/redis", f"{POD}.volumes[+]", {"name": "run", "emptyDir": {"sizeLimit": "1Mi"}}),
+        "two volumes of one name",
+        put("*/redis", f"{POD}.volumes[+]", {"name": "run", "emptyDir": {"sizeLimit": "1Mi"}}),
         "objects_stand_once", ["Deployment/redis", "'run'"],
     ),
 )  # fmt: skip

@@ -27,7 +27,8 @@ FAULTS = (
         "mounts_have_volumes", ["Deployment/redis", "'cache'", "no such volume"],
     ),
     Fault(
-        "a volume that nobody mounts", put("*/redis", f"{POD}.volumes[+]", {"name": "spare", "emptyDir": {"sizeLimit": "1Mi"}}),
+        "a volume that nobody mounts",
+        put("*/redis", f"{POD}.volumes[+]", {"name": "spare", "emptyDir": {"sizeLimit": "1Mi"}}),
         "volumes_are_mounted", ["Deployment/redis", "'spare'"],
     ),
     Fault(
