@@ -180,7 +180,7 @@ def _print(settings: Settings, changes: Changes, login: OwnerLogin, *, locked: b
         OwnerLogin.NOT_YET: f"Mage has no tables yet: its first start makes the login {owner} from the secret",
         OwnerLogin.MISSING: f"Mage has no login {owner}: its next start makes it, unless another owner is there",
         OwnerLogin.RIGHT: f"the Mage login {owner} has the password of its secret",
-        OwnerLogin.MENDED: f"mended Mage login {owner}: it has the password of its secret now",
+        OwnerLogin.MENDED: f"mended Mage login {owner}: restart Mage, which may remember its former password",
     }
     click.echo(said[login])
     if locked:

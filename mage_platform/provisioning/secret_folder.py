@@ -60,9 +60,7 @@ def make_secrets(settings: Settings, folder: Path) -> Making:
     """
     making = Making()
     try:
-        if not folder.exists():
-            folder.mkdir(mode=0o700, parents=True)
-            (folder / ".gitignore").write_text("*\n")
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for each in secret_files(settings):
             _make(folder, each, making)
     except OSError as error:
@@ -81,7 +79,9 @@ def check_secrets(settings: Settings, folder: Path) -> list[Fault]:
 
 def _make(folder: Path, each: SecretFile, making: Making) -> None:
     file = folder / each.path
-    file.parent.mkdir(mode=0o700, exist_ok=True)
+    if not file.parent.exists():
+        file.parent.mkdir(mode=0o700)
+        (file.parent / ".gitignore").write_text("*\n")
     if file.parent.stat().st_mode & 0o077:
         file.parent.chmod(0o700)
         making.closed.append(each.secret)

@@ -1,7 +1,8 @@
-"""One deployment for all tests of this folder: its commands are idempotent, and the tests put back what they break."""
+"""A deployment before its first command."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -29,12 +30,12 @@ def make_secrets(folder: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout))
 
 
-@pytest.fixture(scope="session")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+@contextlib.contextmanager
+def new_deployment(folder: Path) -> Iterator[Deployment]:
     """Secret files, a PostgreSQL without roles, and PgBouncer before it."""
     if PGBOUNCER is None:
         pytest.skip("PgBouncer is not installed")
-    deployment = Deployment(tmp_path_factory.mktemp("deployment"))
+    deployment = Deployment(folder)
     make_secrets(deployment.secrets)
     address = deployment.secrets / "mage" / "mage_database_url"
     address.write_text(address.read_text().replace("pgbouncer:6432", f"127.0.0.1:{deployment.pooler_port}"))
@@ -44,3 +45,10 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
         yield deployment
     finally:
         deployment.stop()
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    """One for the tests of a module: the first of them finds it untouched."""
+    with new_deployment(tmp_path_factory.mktemp("deployment")) as deployment:
+        yield deployment

@@ -1,4 +1,4 @@
-"""A deployment as in a cluster, without the cluster: a PostgreSQL nobody has touched, PgBouncer with the file that ships,
+"""A deployment as in a cluster, without the cluster: a PostgreSQL nobody has touched, PgBouncer with its shipped file,
 secret files as `secrets make` writes them, and pods as processes in production."""
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Deployment:
         shutil.rmtree(mounted, ignore_errors=True)
         mounted.mkdir(parents=True)
         for secret in POD_SECRETS[pod]:
-            for file in (self.secrets / secret).iterdir():
+            for file in (self.secrets / secret).glob("[!.]*"):
                 shutil.copyfile(file, mounted / file.name)
                 (mounted / file.name).chmod(0o444)
         kept = {name: os.environ[name] for name in ("PATH", "LANG", "JAVA_HOME") if name in os.environ}
@@ -205,7 +205,7 @@ def copy_project(folder: Path) -> Path:
 
 
 def in_a_pod(command: list[str], environment: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """A command as in a container: user 10001 without any right, the root file system read-only, two folders writable."""
+    """A command as in a container: user 10001 without rights, the root file system read-only, two folders writable."""
     namespace = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
     variables = {**environment, "STATE": environment["PLATFORM_STATE_FOLDER"], "SCRATCH": environment["TMPDIR"]}
     return [*namespace, "sh", "-c", _READ_ONLY, "sh", *command], variables
