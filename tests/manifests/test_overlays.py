@@ -75,7 +75,7 @@ def test_exactly_the_secrets_that_are_made_are_brought(
     rendered: Mapping[str, Rendered], manifests: Path, overlay: str
 ) -> None:
     folder = manifests / "overlays" / overlay / "secrets"
-    made = {str(path.relative_to(folder)) for path in folder.glob("*/*")}
+    made = {str(path.relative_to(folder)) for path in folder.glob("*/[!.]*")}
     brought = {
         f"{each['metadata']['name'].rpartition('-')[0]}/{key}"
         for each in rendered[overlay].of("Secret")
