@@ -84,7 +84,8 @@ class Environment:
 
 def environments_for(command: str, project: Path = PROJECT) -> list[Environment]:
     """What a command needs: `test` adds the tools for tests and checks, among them Schemathesis in an environment of
-    its own; `bench-feast` and `bench-peers` a place for what they measure."""
+    its own, and what examines the Kubernetes manifests in another; `bench-feast` and `bench-peers` a place for what
+    they measure."""
     platform, tools = project / "requirements.txt", project / "requirements-dev.txt"
     main_environment = (
         Environment(project / ".venv", (platform, tools))
@@ -104,8 +105,16 @@ def environments_for(command: str, project: Path = PROJECT) -> list[Environment]
             place_of_state.chosen(project) / "schemathesis-environment",
             (project / "tests" / "serving" / "schemathesis-requirements.txt",),
         )
-        return [main_environment, serving, schemathesis]
+        return [main_environment, serving, manifest_tools(project), schemathesis]
     return [main_environment, serving]
+
+
+def manifest_tools(project: Path = PROJECT) -> Environment:
+    """What renders and examines the Kubernetes manifests: kubectl, kubernetes-validate, checkov, hadolint."""
+    return Environment(
+        place_of_state.chosen(project) / "manifest-tools-environment",
+        (project / "tests" / "manifests" / "tools-requirements.txt",),
+    )
 
 
 def digest(file: Path) -> str:

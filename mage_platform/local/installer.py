@@ -111,6 +111,7 @@ class Installer:
             ("requirements-dev.in", "requirements-dev.txt"),
             ("serving/requirements.in", "serving/requirements.txt"),
             ("tests/serving/schemathesis-requirements.in", "tests/serving/schemathesis-requirements.txt"),
+            ("tests/manifests/tools-requirements.in", "tests/manifests/tools-requirements.txt"),
             ("benchmarks/feast-requirements.in", "benchmarks/feast-requirements.txt"),
             ("benchmarks/peers-requirements.in", "benchmarks/peers-requirements.txt"),
         ):

@@ -10,7 +10,7 @@ LOCK = "stack.lock"
 """Lies in every folder that a stack has been started on."""
 _MADE_BEFORE_THE_FIRST_START = {
     "installer", "secrets", "logs", "bench", "runs", "mage", "serving", "postgres.unfinished", "lost+found",
-    "feast-environment", "peers-environment", "schemathesis-environment",
+    "images", "feast-environment", "peers-environment", "schemathesis-environment", "manifest-tools-environment",
 }  # fmt: skip
 
 

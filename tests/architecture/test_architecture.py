@@ -116,6 +116,7 @@ def test_every_requirement_is_pinned_with_hashes() -> None:
         "requirements-bootstrap.txt",
         "serving/requirements.txt",
         "tests/serving/schemathesis-requirements.txt",
+        "tests/manifests/tools-requirements.txt",
         "benchmarks/feast-requirements.txt",
         "benchmarks/peers-requirements.txt",
     ):

@@ -87,15 +87,22 @@ def test_the_tools_for_tests_are_added_for_tests_and_kept_afterwards(checkout: P
     assert bring_up_to_date(environments_for("run", checkout)[0]) == ["install requirements.txt requirements-dev.txt"]
 
 
-def test_schemathesis_gets_an_environment_of_its_own_among_the_local_data(
-    checkout: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("place", "folder", "lock"),
+    [
+        (-1, "schemathesis-environment", "tests/serving/schemathesis-requirements.txt"),
+        (-2, "manifest-tools-environment", "tests/manifests/tools-requirements.txt"),
+    ],
+)
+def test_tools_that_ask_for_other_versions_get_an_environment_of_their_own_among_the_local_data(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, place: int, folder: str, lock: str
 ) -> None:
     monkeypatch.delenv("PLATFORM_STATE_FOLDER", raising=False)
-    schemathesis = environments_for("test", checkout)[-1]
-    assert schemathesis.folder == checkout / ".platform" / "schemathesis-environment"
-    assert schemathesis.locks == (checkout / "tests" / "serving" / "schemathesis-requirements.txt",)
-    schemathesis.folder.mkdir(parents=True)
-    assert not place_of_state.why_not(schemathesis.folder.parent, checkout)
+    tools = environments_for("test", checkout)[place]
+    assert tools.folder == checkout / ".platform" / folder
+    assert tools.locks == (checkout / lock,)
+    tools.folder.mkdir(parents=True)
+    assert not place_of_state.why_not(tools.folder.parent, checkout)
 
 
 @pytest.mark.parametrize("whose", ["feast", "peers"])

@@ -1,7 +1,7 @@
 """The part of Kubernetes' API that Mage's job executor uses, on loopback, with a machine behind it that runs the jobs.
 
 A job's container is a process: it gets the command and the variables of its specification and nothing else, and finds
-in the "image" the programs of this environment, the project, and `k8s/mage/run_app.sh` as /app/run_app.sh.
+in the "image" the programs of this environment, the project, and `k8s/images/mage/run_app.sh` as /app/run_app.sh.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import yaml
 
 from mage_platform.settings import PROJECT
 
-RUN_APP = PROJECT / "k8s" / "mage" / "run_app.sh"
+RUN_APP = PROJECT / "k8s" / "images" / "mage" / "run_app.sh"
 _JOBS = re.compile(r"/apis/batch/v1/namespaces/(?P<namespace>[^/]+)/jobs(?:/(?P<name>[^/]+))?")
 _POD = re.compile(r"/api/v1/namespaces/(?P<namespace>[^/]+)/pods/(?P<name>[^/]+)")
 

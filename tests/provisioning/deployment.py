@@ -50,7 +50,7 @@ def free_port() -> int:
 
 
 @dataclass
-class Deployment:
+class NewCluster:
     """What the cluster has before the first command: a folder for each thing, and addresses."""
 
     folder: Path

@@ -24,7 +24,7 @@ from mage_platform.orchestration.refusals import LoginRefused
 from mage_platform.settings import PROJECT
 from tests import demo_use_case as demo
 from tests.provisioning.conftest import new_deployment
-from tests.provisioning.deployment import Deployment, can_make_pods, copy_project, free_port, in_a_pod
+from tests.provisioning.deployment import NewCluster, can_make_pods, copy_project, free_port, in_a_pod
 
 OWNER, WELL_KNOWN = "owner@platform.local", "admin@admin.com"
 OWNER_FILE = "mage/platform_mage_owner_password"
@@ -39,7 +39,7 @@ pytestmark = [
 class Pod:
     """The pod of the Mage server."""
 
-    deployment: Deployment
+    deployment: NewCluster
     project: Path
     port: int
     environment: dict[str, str]

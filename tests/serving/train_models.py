@@ -1,4 +1,4 @@
-"""Trains the small real models of the serving tests: `python train_models.py FOLDER`.
+"""Trains the small real models of the serving tests: `python train_models.py FOLDER [MODEL...]`, all by default.
 
 Writes the MOJOs, h2o-genmodel.jar, and what H2O itself predicts for rows it has not seen, with what each feature
 contributed where H2O can tell. Synthetic rows with every kind of feature: whole numbers, numbers with gaps, text, text
@@ -106,7 +106,7 @@ def _answer(row: dict[str, str]) -> dict[str, Any]:
     return {"prediction": predicted, "probabilities": names}
 
 
-def _train(folder: Path) -> None:
+def _train(folder: Path, wanted: list[str]) -> None:
     train = _upload(rows(2000, seed=1), folder, "train")
     unseen = rows(1500, seed=2)
     # Levels and gaps the models were not trained on.
@@ -123,7 +123,8 @@ def _train(folder: Path) -> None:
         "dart": H2OXGBoostEstimator(booster="dart", rate_drop=0.5, ntrees=10, max_depth=4, seed=1),
     }
     targets = {"three_classes": "band", "number": "minutes"}
-    for name, model in models.items():
+    for name in wanted or list(models):
+        model = models[name]
         model.train(x=FEATURES, y=targets.get(name, "late"), training_frame=train)
         model.download_mojo(path=str(folder / f"{name}.zip"))
         predicted = folder / f"{name}.csv"
@@ -137,17 +138,17 @@ def _train(folder: Path) -> None:
             h2o.download_csv(model.predict_contributions(test, output_format="Compact"), str(contributions))
     jar = folder / "jar"
     jar.mkdir()
-    models["glm"].download_mojo(path=str(jar), get_genmodel_jar=True)
+    model.download_mojo(path=str(jar), get_genmodel_jar=True)
     (jar / "h2o-genmodel.jar").rename(folder / "h2o-genmodel.jar")
     (folder / "vectors.json").write_text(json.dumps(_as_vectors(test, folder)))
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, wanted: list[str]) -> None:
     """Start H2O, train, export, and stop it."""
     small = load_settings(state_folder=folder / "state", h2o={"memory_limit_gib": 1.5, "threads": 1})
     with running(small, ("h2o",)) as settings, h2o_server(settings):
-        _train(folder)
+        _train(folder, wanted)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2:])
