@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from mage_platform.settings import PROJECT
-from tests.provisioning.deployment import PGBOUNCER, NewCluster, without_platform_variables
+from tests.provisioning.deployment import PGBOUNCER, Cluster, without_platform_variables
 
 
 def make_secrets(folder: Path) -> dict[str, Any]:
@@ -31,11 +31,11 @@ def make_secrets(folder: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def new_deployment(folder: Path) -> Iterator[NewCluster]:
+def new_deployment(folder: Path) -> Iterator[Cluster]:
     """Secret files, a PostgreSQL without roles, and PgBouncer before it."""
     if PGBOUNCER is None:
         pytest.skip("PgBouncer is not installed")
-    deployment = NewCluster(folder)
+    deployment = Cluster(folder)
     make_secrets(deployment.secrets)
     address = deployment.secrets / "mage" / "mage_database_url"
     address.write_text(address.read_text().replace("pgbouncer:6432", f"127.0.0.1:{deployment.pooler_port}"))
@@ -48,7 +48,7 @@ def new_deployment(folder: Path) -> Iterator[NewCluster]:
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewCluster]:
+def fresh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """One for the tests of a module: the first of them finds it untouched."""
     with new_deployment(tmp_path_factory.mktemp("deployment")) as deployment:
         yield deployment

@@ -50,8 +50,8 @@ def free_port() -> int:
 
 
 @dataclass
-class NewCluster:
-    """What the cluster has before the first command: a folder for each thing, and addresses."""
+class Cluster:
+    """What a cluster has before the first command: a folder for each thing, and addresses."""
 
     folder: Path
     postgres_port: int = field(default_factory=free_port)

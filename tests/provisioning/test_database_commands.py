@@ -13,37 +13,37 @@ import pytest
 
 from mage_platform.database.migrations import runner
 from tests.provisioning.conftest import make_secrets
-from tests.provisioning.deployment import NewCluster, free_port
+from tests.provisioning.deployment import Cluster, free_port
 
 pytestmark = pytest.mark.integration
 
 EXTENSIONS = ("pg_stat_statements", "vector")  # those that the server of the tests brings
 
 
-def provision(deployment: NewCluster) -> dict[str, Any]:
+def provision(deployment: Cluster) -> dict[str, Any]:
     done = deployment.command("provisioning", "database", "provision", "--json")
     assert done.returncode == 0, done.stderr
     return dict(json.loads(done.stdout))
 
 
 @pytest.fixture(scope="module")
-def provisioned(fresh: NewCluster) -> NewCluster:
+def provisioned(fresh: Cluster) -> Cluster:
     provision(fresh)
     return fresh
 
 
-def pooled(deployment: NewCluster, role: str, password: str) -> psycopg.Connection[Any]:
+def pooled(deployment: Cluster, role: str, password: str) -> psycopg.Connection[Any]:
     """A login through PgBouncer, in the role's own database."""
     place = {"host": "127.0.0.1", "port": deployment.pooler_port, "dbname": role, "connect_timeout": 10}
     return psycopg.connect(**place, user=role, password=password, prepare_threshold=None)  # type: ignore[arg-type]
 
 
-def verifiers(deployment: NewCluster) -> dict[str, str]:
+def verifiers(deployment: Cluster) -> dict[str, str]:
     with deployment.superuser() as connection:
         return dict(connection.execute("select rolname, rolpassword from pg_authid where rolcanlogin").fetchall())
 
 
-def test_an_untouched_postgresql_gets_all_it_needs_and_nothing_the_second_time(fresh: NewCluster) -> None:
+def test_an_untouched_postgresql_gets_all_it_needs_and_nothing_the_second_time(fresh: Cluster) -> None:
     assert set(verifiers(fresh)) == {"postgres"}
     first = provision(fresh)
     assert sorted(first["made"]) == sorted(
@@ -62,7 +62,7 @@ def test_an_untouched_postgresql_gets_all_it_needs_and_nothing_the_second_time(f
     assert verifiers(fresh) == before, "PgBouncer remembers verifiers: they must not change without a reason"
 
 
-def test_the_roles_log_in_through_pgbouncer_and_may_do_no_more_than_they_need(provisioned: NewCluster) -> None:
+def test_the_roles_log_in_through_pgbouncer_and_may_do_no_more_than_they_need(provisioned: Cluster) -> None:
     for role, secret in (
         ("platform", "platform-database/platform_database_password"),
         ("mage", "mage/platform_mage_database_password"),
@@ -79,7 +79,7 @@ def test_the_roles_log_in_through_pgbouncer_and_may_do_no_more_than_they_need(pr
     assert kept == dict.fromkeys(("platform", "mage", "pgb_auth"), [False] * 4)
 
 
-def test_what_was_changed_by_hand_is_mended_and_named(provisioned: NewCluster) -> None:
+def test_what_was_changed_by_hand_is_mended_and_named(provisioned: Cluster) -> None:
     with provisioned.superuser() as connection:
         connection.execute("alter role platform createdb")
         connection.execute("alter role mage password 'by hand'")
@@ -94,7 +94,7 @@ def test_what_was_changed_by_hand_is_mended_and_named(provisioned: NewCluster) -
         assert connection.execute("select 1").fetchone() == (1,)
 
 
-def test_a_secret_that_is_made_anew_is_the_one_that_counts(provisioned: NewCluster) -> None:
+def test_a_secret_that_is_made_anew_is_the_one_that_counts(provisioned: Cluster) -> None:
     file = provisioned.secrets / "platform-database" / "platform_database_password"
     former = file.read_text()
     file.unlink()
@@ -106,7 +106,7 @@ def test_a_secret_that_is_made_anew_is_the_one_that_counts(provisioned: NewClust
         pooled(provisioned, "platform", former)
 
 
-def test_a_wrong_password_of_the_superuser_is_not_waited_for(provisioned: NewCluster) -> None:
+def test_a_wrong_password_of_the_superuser_is_not_waited_for(provisioned: Cluster) -> None:
     file = provisioned.secrets / "postgres-superuser" / "postgres_superuser_password"
     right = file.read_text()
     file.write_text("not the one of the server")
@@ -118,7 +118,7 @@ def test_a_wrong_password_of_the_superuser_is_not_waited_for(provisioned: NewClu
     assert "refuses the password of postgres: the secret file postgres_superuser_password" in done.stderr
 
 
-def test_a_postgresql_that_is_not_there_is_waited_for_and_then_named(provisioned: NewCluster) -> None:
+def test_a_postgresql_that_is_not_there_is_waited_for_and_then_named(provisioned: Cluster) -> None:
     nobody = str(free_port())
     done = provisioned.command("provisioning", "database", "provision", "--port", nobody, "--wait", "1")
     assert done.returncode == 4
@@ -128,18 +128,18 @@ def test_a_postgresql_that_is_not_there_is_waited_for_and_then_named(provisioned
     assert "PLATFORM_PROVISIONING__PORT" in error
 
 
-def test_a_secret_file_that_is_not_mounted_is_named(provisioned: NewCluster) -> None:
+def test_a_secret_file_that_is_not_mounted_is_named(provisioned: Cluster) -> None:
     done = provisioned.command("migrating", "database", "provision")
     assert done.returncode == 2
     assert "mounted/migrating/postgres_superuser_password is missing or empty" in done.stderr
 
 
-def without_tables(deployment: NewCluster) -> None:
+def without_tables(deployment: Cluster) -> None:
     with deployment.superuser("platform") as connection:
         connection.execute("drop schema if exists platform cascade")
 
 
-def test_four_migrations_at_once_apply_each_file_once(provisioned: NewCluster) -> None:
+def test_four_migrations_at_once_apply_each_file_once(provisioned: Cluster) -> None:
     without_tables(provisioned)
     environment = provisioned.environment("migrating")
     command = [sys.executable, "-m", "mage_platform", "database", "migrate", "--json"]
@@ -156,7 +156,7 @@ def test_four_migrations_at_once_apply_each_file_once(provisioned: NewCluster) -
     assert json.loads(done.stdout) == {"up_to_date": True, "answers": True, "pending": [], "reason": ""}
 
 
-def test_status_waits_for_the_tables_and_makes_none_itself(provisioned: NewCluster) -> None:
+def test_status_waits_for_the_tables_and_makes_none_itself(provisioned: Cluster) -> None:
     without_tables(provisioned)
     done = provisioned.command("migrating", "database", "status", "--json")
     assert done.returncode == 1
@@ -179,7 +179,7 @@ def test_status_waits_for_the_tables_and_makes_none_itself(provisioned: NewClust
     assert (waiting.returncode, said) == (0, "the tables are up to date\n")
 
 
-def test_a_database_that_is_newer_than_the_code_is_no_state_to_start_in(provisioned: NewCluster) -> None:
+def test_a_database_that_is_newer_than_the_code_is_no_state_to_start_in(provisioned: Cluster) -> None:
     assert provisioned.command("migrating", "database", "migrate").returncode == 0
     with provisioned.superuser("platform") as connection:
         connection.execute("insert into platform.schema_migrations values (9999, 'later', '')")
@@ -191,7 +191,7 @@ def test_a_database_that_is_newer_than_the_code_is_no_state_to_start_in(provisio
     assert "waiting" not in done.stderr, "it was waited for, and waiting mends nothing"
 
 
-def test_status_of_a_database_that_does_not_answer_is_1_and_says_what_to_do(provisioned: NewCluster) -> None:
+def test_status_of_a_database_that_does_not_answer_is_1_and_says_what_to_do(provisioned: Cluster) -> None:
     done = provisioned.command("migrating", "database", "status", PLATFORM_DATABASE__PORT=str(free_port()))
     assert done.returncode == 1
     assert "did not answer" in done.stderr
