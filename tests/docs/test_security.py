@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 from mage_platform.bill_of_materials import pins_of
 from mage_platform.local.passwords import keep_passwords
@@ -48,16 +49,15 @@ def test_the_table_says_which_of_them_the_sidecar_has_and_there_they_are_newer()
 
 
 def test_what_is_known_against_a_version_is_mended_in_a_later_one() -> None:
-    known = {
-        name: re.findall(r"CVE-\d{4}-\d{4,} \((?:after )?([\d.]+)\)", row) for name, _, _, row, _ in _table("package")
-    }
+    cve = re.compile(r"CVE-\d{4}-\d{4,} \((?:after )?([\d.]+)\)")
+    known = {row[0]: cve.findall(row[3]) for row in _table("package")}
     held = {row[0]: row[1] for row in _table("package")}
     assert sum(len(versions) for versions in known.values()) == len(re.findall("CVE-", TEXT))
     for name, versions in known.items():
         assert all(_version(held[name]) < _version(version) for version in versions), name
 
 
-def test_every_secret_that_is_made_up_or_set_has_its_row(tmp_path: object) -> None:
+def test_every_secret_that_is_made_up_or_set_has_its_row(tmp_path: Path) -> None:
     rows = " ".join(row[0] for row in _table("file"))
     settings = load_settings(state_folder=tmp_path)
     keep_passwords(settings)

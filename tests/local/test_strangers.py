@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import httpx
+import jwt
 import psycopg
 import pytest
 
@@ -73,4 +74,6 @@ def _mage_asks_for_a_login(settings: Settings) -> None:
             assert "error" in answer and "session" not in answer, email
         secret = (settings.state_folder / "secrets" / "platform_mage_owner_password").read_text()
         session = {"email": settings.mage.owner_email, "password": secret}
-        assert "token" in anybody.post("/api/sessions", json={"session": session}).json()["session"]
+        token = anybody.post("/api/sessions", json={"session": session}).json()["session"]["token"]
+        with pytest.raises(jwt.InvalidSignatureError):
+            jwt.decode(token, "materia", algorithms=["HS256"])  # the key of every Mage that was given none
