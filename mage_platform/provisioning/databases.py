@@ -24,7 +24,7 @@ from mage_platform.provisioning.superuser import Superuser
 from mage_platform.settings import Settings
 
 POOLER = "pgb_auth"
-"""Role with which PgBouncer looks up others; k8s/pgbouncer/pgbouncer.ini names it too."""
+"""Role with which PgBouncer looks up others; k8s/base/pgbouncer/pgbouncer.ini names it too."""
 _FOLDER = Path(__file__).parent
 QUERIES = Queries(_FOLDER / "databases.sql")
 
