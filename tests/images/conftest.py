@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
@@ -121,8 +122,6 @@ def mounted_secrets(folder: Path, files: dict[str, str]) -> Path:
         folder: Made, with everything in it.
         files: Name and contents.
     """
-    import os
-
     folder.mkdir()
     for name, text in files.items():
         (folder / name).write_text(text)

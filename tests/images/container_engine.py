@@ -70,11 +70,11 @@ class Engine:
         Raises:
             AssertionError: It failed; with all it said.
         """
-        return self._run("podman", arguments)
+        return self._run("podman", *arguments)
 
     def buildah(self, *arguments: str) -> str:
         """What a command of buildah prints."""
-        return self._run("buildah", arguments)
+        return self._run("buildah", *arguments)
 
     def build(self, dockerfile: Path, tag: str, context: Path = PROJECT) -> str:
         """Build an image; returns what the build printed."""
@@ -102,14 +102,17 @@ class Engine:
         finally:
             self.podman("rm", "--force", "--time=5", name)
 
-    def _run(self, program: str, arguments: Sequence[str]) -> str:
+    def call(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run buildah or podman on this storage, whatever it ends with."""
         storage = ["--root", f"{self.folder}/storage", "--runroot", f"{self.folder}/run", "--storage-driver=overlay"]
         environment = {**os.environ, "CONTAINERS_CONF": str(self._configuration), "TMPDIR": str(self.folder)}
         command = [program, *storage, *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, timeout=900)
-        said = done.stderr.decode(errors="replace")
-        assert done.returncode == 0, f"{' '.join(command)}: exit code {done.returncode}\n{done.stdout.decode()}\n{said}"
-        return done.stdout.decode()
+        return subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace", timeout=900)
+
+    def _run(self, program: str, *arguments: str) -> str:
+        done = self.call(program, *arguments)
+        assert done.returncode == 0, f"{done.args}: exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
 
     @property
     def _configuration(self) -> Path:
@@ -125,13 +128,13 @@ class Container:
 
     def exec(self, *command: str) -> tuple[int, str]:
         """Exit code of a command inside, and what it printed, as a probe sees it."""
-        script = '"$@" 2>&1; echo; echo $?'
-        printed = self.engine.podman("exec", self.name, "sh", "-c", script, "sh", *command).rstrip().rsplit("\n", 1)
-        return int(printed[-1]), printed[0].strip() if len(printed) == 2 else ""
+        done = self.engine.call("podman", "exec", self.name, *command)
+        return done.returncode, (done.stdout + done.stderr).strip()
 
     def logs(self) -> str:
-        """What it has printed, standard output only."""
-        return self.engine.podman("logs", self.name)
+        """What it has printed."""
+        done = self.engine.call("podman", "logs", self.name)
+        return done.stdout + done.stderr
 
     def await_that(self, holds: Callable[[], bool], what: str, seconds: float = 60) -> None:
         """Wait until something holds.
@@ -142,8 +145,8 @@ class Container:
         until = time.monotonic() + seconds
         while not holds():
             state = self.engine.podman("inspect", "--format={{.State.Status}}", self.name).strip()
-            assert state == "running", f"it is {state}: {self.logs()}"
-            assert time.monotonic() < until, f"never {what}: {self.logs()}"
+            assert state == "running", f"it is {state}: {self.logs()[-4000:]}"
+            assert time.monotonic() < until, f"never {what}: {self.logs()[:3000]}"
             time.sleep(0.3)
 
 

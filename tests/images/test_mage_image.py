@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from urllib.parse import quote
 
+import httpx
 import pytest
 
 from mage_platform.local.mage import OWNER
@@ -73,13 +73,10 @@ def test_the_server_comes_up_on_a_read_only_root(
     ]  # fmt: skip
     image = images.engine.inspect(images.tag("mage"))
     command = [*image["Config"]["Cmd"][:-3], "127.0.0.1", "--port", str(port)]
-    check = image["HealthCheck"]["Test"][1:]
+    check = image["Healthcheck"]["Test"][1:]
     with images.engine.running(images.tag("mage"), *command, options=options) as container:
         container.await_that(lambda: container.exec(*check)[0] == 0, "healthy", 240)
-        status = container.exec(
-            "python",
-            "-c",
-            f"import urllib.request as r; print(r.urlopen('http://127.0.0.1:{port}/api/status').read().decode())",
-        )
-        assert json.loads(status[1])["statuses"][0]["is_instance_manager"] is False
+        status = httpx.get(f"http://127.0.0.1:{port}/api/status").json()["statuses"][0]
+        assert status["repo_path"] == "/app"
+        assert status["require_user_authentication"] is True
         assert password not in container.exec("sh", "-c", "cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '")[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
 
 from mage_platform.local.passwords import keep_passwords
 from mage_platform.settings import Settings
@@ -32,5 +33,6 @@ def test_mage_has_the_pool_of_its_own_that_the_configuration_declares(pooler: Po
     with login(pooler, "mage", stack.mage.database_user, passwords.mage_database.get_secret_value()) as connection:
         assert connection.execute("select current_database()").fetchone() == (stack.mage.database,)
     with login(pooler, "pgbouncer", "pgb_auth", passwords.pgbouncer.get_secret_value()) as console:
-        sizes = {row[0]: row[6] for row in console.execute(b"show databases").fetchall()}
+        shown = console.cursor(row_factory=dict_row).execute(b"show databases").fetchall()
+    sizes = {row["name"]: row["pool_size"] for row in shown}
     assert (sizes["mage"], sizes["features"]) == (40, 20)

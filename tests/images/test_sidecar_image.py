@@ -109,6 +109,6 @@ def test_it_asks_for_a_key_and_passes_its_own_health_check(
 ) -> None:
     container, client = asked
     assert client.get("/v1/models", headers={"authorization": "Bearer none"}).status_code == 401
-    check = images.engine.inspect(images.tag("sidecar"))["HealthCheck"]["Test"]
+    check = images.engine.inspect(images.tag("sidecar"))["Healthcheck"]["Test"]
     assert container.exec(*check[1:]) == (0, "")
     assert container.exec("sh", "-c", "kill -0 1 && readlink /proc/1/exe")[1] == "/usr/bin/tini"
