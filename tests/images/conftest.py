@@ -97,7 +97,7 @@ class Pooler:
 def pooler(images: Images, stack: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pooler]:
     """The image with the configuration that ships; of that, only the addresses are changed."""
     folder, port = tmp_path_factory.mktemp("pooler"), free_port()
-    shipped = (PROJECT / "k8s" / "pgbouncer" / "pgbouncer.ini").read_text()
+    shipped = (PROJECT / "k8s" / "base" / "pgbouncer" / "pgbouncer.ini").read_text()
     changed = (
         shipped.replace("host=postgres port=5432", f"host=127.0.0.1 port={stack.database.port}")
         .replace("listen_addr = 0.0.0.0", "listen_addr = 127.0.0.1")
