@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -220,8 +220,8 @@ def can_make_pods() -> bool:
 
 
 def _only_superuser(password: str) -> Passwords:
-    nothing = SecretStr("")
-    return Passwords(nothing, nothing, nothing, SecretStr(password), nothing, nothing, nothing, "")
+    none: dict[str, Any] = dict.fromkeys((each.name for each in fields(Passwords)), SecretStr(""))
+    return Passwords(**{**none, "postgres_superuser": SecretStr(password)})
 
 
 def without_platform_variables() -> dict[str, str]:
