@@ -30,8 +30,10 @@ class Answered:
 class Lost:
     """A request that got no answer at all."""
 
-    began: float
-    """Monotonic seconds."""
+    sent: float | None
+    """When the last of it went out, in monotonic seconds; None when it never did."""
+    at: float
+    """When that was known, in monotonic seconds."""
     reason: str
 
 
@@ -79,11 +81,16 @@ class OpenLoop:
             await asyncio.gather(*tasks)
 
     async def _one(self, client: httpx.AsyncClient, number: int) -> None:
-        began = time.monotonic()
+        sent: list[float] = []
+
+        async def note(event: str, details: dict[str, Any]) -> None:
+            if event == "http11.send_request_body.complete":
+                sent.append(time.monotonic())
+
         try:
-            answer = await client.post("/v1/predict", json=self.body(number))
+            answer = await client.post("/v1/predict", json=self.body(number), extensions={"trace": note})
         except httpx.TransportError as error:
-            self.lost.append(Lost(began, repr(error)))
+            self.lost.append(Lost(sent[-1] if sent else None, time.monotonic(), repr(error)))
             return
         self.answers.append(Answered(number, answer.status_code, answer.json(), time.monotonic()))
 
