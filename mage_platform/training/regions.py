@@ -33,6 +33,7 @@ from mage_platform.training.h2o_server import (
 )
 from mage_platform.training.held_out import CANDIDATE, NAIVE, HeldOut, held_out, truth_of
 from mage_platform.training.lineage import RowsFingerprint, lineage_of
+from mage_platform.training.loading import Loading, loading
 from mage_platform.training.metrics import metrics_of
 from mage_platform.training.naive import naive_predictions
 from mage_platform.training.score_time import score_microseconds
@@ -104,22 +105,26 @@ def _train(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandi
     folder.mkdir(parents=True, exist_ok=True)
     limit = use_case.training.pooled.maximum_rows
     share = min(1.0, limit / max(plan.labelled_rows, 1)) if plan.is_pooled else 1.0
-    # The rows go from the database through files to H2O; only what is judged on is held here.
-    with tempfile.TemporaryDirectory(prefix="rows_", dir=folder) as rows:
+    wait = plan.labelled_rows >= settings.training.small_region_rows
+    # The rows go from the database through files to H2O; only what is judged on is held here. What does not need H2O
+    # is done beside it: the lineage while rows go up, the timing while it predicts.
+    with (
+        loading(folder.parent, wait=wait) as rows_loading,
+        tempfile.TemporaryDirectory(prefix="rows_", dir=folder) as rows,
+        ThreadPoolExecutor(1, "beside-h2o") as beside,
+    ):
         fingerprint = RowsFingerprint()
         files = training_files(
             settings, use_case, plan.region, schema, plan.window, Path(rows),
             train_share=share, witness=fingerprint.add,
         )  # fmt: skip
-        # What does not need H2O is done beside it: the lineage while rows go up, the timing while it predicts.
-        with ThreadPoolExecutor(1, "beside-h2o") as beside:
-            lineage = beside.submit(_lineage, settings, use_case, plan, schema, fingerprint.hexdigest())
-            return _train_on(settings, use_case, plan, schema, files, folder, beside, lineage)
+        lineage = beside.submit(_lineage, settings, use_case, plan, schema, fingerprint.hexdigest())
+        return _train_on(settings, use_case, plan, schema, files, folder, beside, lineage, rows_loading)
 
 
 def _train_on(
     settings: Settings, use_case: UseCase, plan: RegionPlan, schema: InputSchema, files: dict[str, Path], folder: Path,
-    beside: Executor, lineage: Future[Lineage],
+    beside: Executor, lineage: Future[Lineage], rows_loading: Loading,
 ) -> GoodCandidate:  # fmt: skip
     kind = use_case.target.kind
     judged = [LABEL, *use_case.training.naive_baseline]
@@ -134,6 +139,7 @@ def _train_on(
                 for name, table in parts.items()
                 if len(table)
             }
+            rows_loading.finish()
             trained = branch.train(
                 use_case.training, use_case.deciding_metric, frames["train"], frames["validate"], frames.get("blend")
             )
