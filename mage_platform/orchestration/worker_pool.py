@@ -59,15 +59,18 @@ def run_jobs(queue: Any, size: int, job_dict: Any, redis_client: Any, client_id:
         for worker in started:
             worker.start()
         workers += started
-        _await_taken(queue, started)
+        _await_taken(job_dict, started)
         if redis_client and client_id:
             redis_client.set(client_id, "1", ex=LIVENESS_TIMEOUT_SECONDS)
         news = [each.sentinel for each in workers] + ([queue._reader] if len(workers) < size else [])
         wait(news, timeout=_LOOK_EVERY_SECONDS)
 
 
-def _await_taken(queue: Any, started: list[Any]) -> None:
+def _await_taken(job_dict: Any, started: list[Any]) -> None:
     """Until fresh workers have taken their jobs, so that nobody else is started for them."""
     until = time.monotonic() + TAKEN_WITHIN_SECONDS
-    while started and not queue.empty() and time.monotonic() < until:
-        time.sleep(0.01)
+    while started and time.monotonic() < until:
+        taken = set(job_dict.values())  # a worker enters its process there
+        started = [each for each in started if each.is_alive() and each.pid not in taken]
+        if started:
+            time.sleep(0.01)
