@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import datetime
 from itertools import pairwise
@@ -103,6 +103,7 @@ def training_files(
     folder: Path,
     *,
     train_share: float = 1.0,
+    witness: Callable[[str, pa.Table], None] | None = None,
 ) -> dict[str, Path]:
     """The tables of `training_set` as parquet files, written as rows arrive: memory is that of some batches.
 
@@ -111,6 +112,8 @@ def training_files(
     Args:
         folder: Where the files go, one a part; it exists.
         train_share: Of the training part only this share of the entities, the same ones each time.
+        witness: Called with the name of a part and the rows about to be written, in their order: whoever wants to
+            know what the files hold need not read them again.
 
     Returns:
         The file of each part; a part without rows has a file without rows.
@@ -126,13 +129,20 @@ def training_files(
     with ExitStack() as leaving:
         writers = {name: leaving.enter_context(pq.ParquetWriter(file, rows[name])) for name, file in files.items()}
         waiting: dict[str, list[pa.RecordBatch]] = {name: [] for name in PARTS}
+
+        def write(name: str) -> None:
+            table = pa.Table.from_batches(waiting[name], whole).select(rows[name].names)
+            waiting[name] = []
+            if witness is not None:
+                witness(name, table)
+            writers[name].write_table(table)
+
         for name, batch in training_batches(settings, use_case, region, schema, window, train_share=train_share):
             waiting[name].append(batch)
             if sum(map(len, waiting[name])) >= ROWS_A_ROW_GROUP:
-                writers[name].write_table(pa.Table.from_batches(waiting[name], whole).select(rows[name].names))
-                waiting[name] = []
-        for name, batches in waiting.items():
-            writers[name].write_table(pa.Table.from_batches(batches, whole).select(rows[name].names))
+                write(name)
+        for name in PARTS:
+            write(name)
     return files
 
 

@@ -18,6 +18,7 @@ from mage_platform.orchestration.inherited_connections import install_connection
 from mage_platform.orchestration.kept_reason import install_reason_keeper
 from mage_platform.orchestration.refusals import MageVersionUnknown
 from mage_platform.orchestration.restart_limit import install_restart_limit
+from mage_platform.orchestration.worker_pool import install_prompt_worker_pool
 
 LOCK_ABANDONED_AFTER_SECONDS = 1.0
 
@@ -28,6 +29,7 @@ def install_guards() -> None:
     """Install every guard. Call once, after Mage knows its project and before its scheduler starts."""
     install_connection_guard()
     install_lost_wakeup_guard()
+    install_prompt_worker_pool()
     install_restart_limit()
     install_reason_keeper()
     leave_block_runs_to_scheduler()

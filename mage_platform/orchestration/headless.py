@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -35,7 +36,10 @@ from mage_platform.orchestration.progress import RunProgress, RunResult, run_pro
 from mage_platform.orchestration.project_environment import existing_project, project_environment
 from mage_platform.orchestration.refusals import PipelineNotFound
 
-LOOK_EVERY_SECONDS = 0.25
+LOOK_EVERY_SECONDS = 0.1
+"""Between two looks at the states of the run and its blocks, which cost one small query."""
+ROUND_EVERY_SECONDS = 1.0
+"""Between two rounds of Mage's scheduler while no state changes: a round costs fifty times as much as a look."""
 _TRIGGER = "headless"
 _never = threading.Event()
 
@@ -85,18 +89,24 @@ def run_pipeline(
 def _drive(run_id: int, jobs: Any, listener: Listener, cancelled: threading.Event) -> RunProgress:
     """Let Mage's scheduler look after the run until it has ended."""
     seen: RunProgress | None = None
+    known: object = None
+    looked_after = -math.inf
     while True:
-        progress = _snapshot(run_id)
-        if progress != seen:
-            listener(progress)
-            seen = progress
-        if progress.status.ended:
-            return progress
-        if cancelled.is_set():
-            _cancel(run_id)
-            continue
-        _schedule(run_id)
-        jobs.clean_up_jobs()  # revives a lost worker pool, see guard.py
+        states = _states(run_id)
+        if states != known or time.monotonic() - looked_after >= ROUND_EVERY_SECONDS or cancelled.is_set():
+            known = states
+            progress = _snapshot(run_id)
+            if progress != seen:
+                listener(progress)
+                seen = progress
+            if progress.status.ended:
+                return progress
+            if cancelled.is_set():
+                _cancel(run_id)
+                continue
+            _schedule(run_id)  # what it changes is seen by the next look, and leads to the next round
+            jobs.clean_up_jobs()  # revives a lost worker pool, see guard.py
+            looked_after = time.monotonic()
         cancelled.wait(LOOK_EVERY_SECONDS)
 
 
@@ -151,6 +161,17 @@ def _run_record(run_id: int) -> Any:
 
     db_connection.session.expire_all()
     return PipelineRun.query.get(run_id)
+
+
+def _states(run_id: int) -> object:
+    """The states of the run and of its blocks, to be compared with those of another look."""
+    from mage_ai.orchestration.db import db_connection
+    from mage_ai.orchestration.db.models.schedules import BlockRun, PipelineRun
+
+    session = db_connection.session
+    run = session.query(PipelineRun.status).filter(PipelineRun.id == run_id).all()
+    blocks = session.query(BlockRun.id, BlockRun.status).filter(BlockRun.pipeline_run_id == run_id).all()
+    return [str(each) for each in run], sorted(map(str, blocks))
 
 
 def _snapshot(run_id: int) -> RunProgress:

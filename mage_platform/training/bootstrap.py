@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from mage_platform.contracts.evaluation import Compared, Evaluated, Interval
 from mage_platform.contracts.metrics import Metric, gain
-from mage_platform.training.metrics import Floats, Scored, metrics_of
+from mage_platform.training.metrics import Counts, Floats, Scored, metrics_of
 
 RESAMPLES = 500
 FEWEST_DAYS = 20
@@ -52,12 +52,12 @@ class Resamples:
             return cls("days", members.astype(np.intp), len(days), seed)
         return cls("rows", np.arange(len(moments)), len(moments), seed)
 
-    def weights(self) -> Iterator[Floats]:
+    def weights(self) -> Iterator[Counts]:
         """One array a resample, shape (rows,); the same each time."""
         random = np.random.default_rng(self.seed)
         share = np.full(self.units, 1 / self.units)
         for _ in range(self.count):
-            yield random.multinomial(self.units, share)[self.members].astype(np.float64)
+            yield random.multinomial(self.units, share).astype(np.int32)[self.members]
 
 
 @dataclass(frozen=True)

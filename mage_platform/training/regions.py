@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ from mage_platform.training.h2o_server import (
 )
 from mage_platform.training.held_out import CANDIDATE, NAIVE, HeldOut, held_out, truth_of
 from mage_platform.training.lineage import RowsFingerprint, lineage_of
+from mage_platform.training.loading import Loading, loading
 from mage_platform.training.metrics import metrics_of
 from mage_platform.training.naive import naive_predictions
 from mage_platform.training.score_time import score_microseconds
@@ -103,20 +105,31 @@ def _train(settings: Settings, use_case: UseCase, plan: RegionPlan) -> GoodCandi
     folder.mkdir(parents=True, exist_ok=True)
     limit = use_case.training.pooled.maximum_rows
     share = min(1.0, limit / max(plan.labelled_rows, 1)) if plan.is_pooled else 1.0
-    # The rows go from the database through files to H2O; only what is judged on is held here.
-    with tempfile.TemporaryDirectory(prefix="rows_", dir=folder) as rows:
-        files = training_files(settings, use_case, plan.region, schema, plan.window, Path(rows), train_share=share)
-        return _train_on(settings, use_case, plan, schema, files, folder)
+    wait = plan.labelled_rows >= settings.training.small_region_rows
+    # The rows go from the database through files to H2O; only what is judged on is held here. What does not need H2O
+    # is done beside it: the lineage while rows go up, the timing while it predicts.
+    with (
+        loading(folder.parent, wait=wait) as rows_loading,
+        tempfile.TemporaryDirectory(prefix="rows_", dir=folder) as rows,
+        ThreadPoolExecutor(1, "beside-h2o") as beside,
+    ):
+        fingerprint = RowsFingerprint()
+        files = training_files(
+            settings, use_case, plan.region, schema, plan.window, Path(rows),
+            train_share=share, witness=fingerprint.add,
+        )  # fmt: skip
+        lineage = beside.submit(_lineage, settings, use_case, plan, schema, fingerprint.hexdigest())
+        return _train_on(settings, use_case, plan, schema, files, folder, beside, lineage, rows_loading)
 
 
 def _train_on(
-    settings: Settings, use_case: UseCase, plan: RegionPlan, schema: InputSchema, files: dict[str, Path], folder: Path
-) -> GoodCandidate:
+    settings: Settings, use_case: UseCase, plan: RegionPlan, schema: InputSchema, files: dict[str, Path], folder: Path,
+    beside: Executor, lineage: Future[Lineage], rows_loading: Loading,
+) -> GoodCandidate:  # fmt: skip
     kind = use_case.target.kind
     judged = [LABEL, *use_case.training.naive_baseline]
     parts = {name: pq.read_table(file, columns=None if name == "test" else judged) for name, file in files.items()}
     check_fit(parts, use_case)
-    lineage = _lineage(settings, use_case, plan, schema, files)
     test = parts["test"]
     with h2o_server(settings):
         branch = Branch(plan, schema)
@@ -126,11 +139,13 @@ def _train_on(
                 for name, table in parts.items()
                 if len(table)
             }
+            rows_loading.finish()
             trained = branch.train(
                 use_case.training, use_case.deciding_metric, frames["train"], frames["validate"], frames.get("blend")
             )
             predicted = branch.predictions(trained.leader, frames["test"])
             mojo, genmodel = branch.export_mojo(trained.leader, folder)
+            timed = beside.submit(score_microseconds, mojo, genmodel, test.select(schema.names))
             explainer = _explainer(use_case, branch, trained, folder)
             importance = _importance(branch, trained, explainer)
             dependence = partial_dependence(branch, trained.leader, trained.classes, test, importance)
@@ -153,12 +168,12 @@ def _train_on(
         metrics=metrics_of(judgement.scored(CANDIDATE)),
         naive_metrics=metrics_of(judgement.scored(NAIVE)),
         test_path=str(folder / HELD_OUT),
-        score_microseconds=score_microseconds(mojo, genmodel, test.select(schema.names)),
+        score_microseconds=timed.result(),
         leaderboard=trained.leaderboard,
         explainer=explainer,
         variable_importance=importance,
         partial_dependence=dependence,
-        lineage=lineage,
+        lineage=lineage.result(),
         training_seconds=round(trained.seconds, 1),
     )
 
@@ -168,18 +183,10 @@ def _region_feature(use_case: UseCase, schema: InputSchema) -> str | None:
     return added[0] if added else None
 
 
-def _lineage(
-    settings: Settings, use_case: UseCase, plan: RegionPlan, schema: InputSchema, files: dict[str, Path]
-) -> Lineage:
-    fingerprint = RowsFingerprint()
-    for name, file in files.items():
-        for batch in pq.ParquetFile(file).iter_batches():
-            fingerprint.add(name, batch)
+def _lineage(settings: Settings, use_case: UseCase, plan: RegionPlan, schema: InputSchema, rows: str) -> Lineage:
     with connect(settings) as connection:
         report = last_report(connection, use_case.name)
-    return lineage_of(
-        settings, use_case, plan, schema, fingerprint.hexdigest(), H2O_VERSION, report.run if report else None
-    )
+    return lineage_of(settings, use_case, plan, schema, rows, H2O_VERSION, report.run if report else None)
 
 
 def _explainer(use_case: UseCase, branch: Branch, trained: Trained, folder: Path) -> Explainer | None:

@@ -20,6 +20,7 @@ from mage_platform.database import connect
 from mage_platform.errors import DatabaseUnavailable, FeaturesInvalid
 from mage_platform.features.training_set import KEYS, PARTS, training_batches, training_files, training_set
 from mage_platform.settings import Settings
+from mage_platform.training.lineage import RowsFingerprint
 
 pytestmark = pytest.mark.integration
 
@@ -252,13 +253,24 @@ def test_files_hold_what_the_tables_hold_and_only_that_of_the_test_part_the_keys
             write_vector(connection, uuid.UUID(int=day), START + timedelta(day), level=day, kind=f"k{day}", wet=False)
             write_label(connection, uuid.UUID(int=day), START + timedelta(day), 1, START + timedelta(day))
     tables = training_set(settings, RIDES, "Bern", SCHEMA, WINDOW)
-    files = training_files(settings, RIDES, "Bern", SCHEMA, WINDOW, tmp_path)
+    seen = RowsFingerprint()
+    files = training_files(settings, RIDES, "Bern", SCHEMA, WINDOW, tmp_path, witness=seen.add)
+    assert seen.hexdigest() == _fingerprint_of(files)
     bare = {name: table.drop_columns(list(KEYS)) for name, table in tables.items()}
     assert {name: pq.read_table(file) for name, file in files.items()} == {**bare, "test": tables["test"]}
     assert {name: table["level"].to_pylist() for name, table in tables.items()} == {
         "train": [1, 2], "validate": [12], "blend": [], "test": [18, 19],
     }  # fmt: skip
     assert [entity.hex() for entity in tables["test"]["_entity_id"].to_pylist()] == [f"{day:032x}" for day in (18, 19)]
+
+
+def _fingerprint_of(files: dict[str, Path]) -> str:
+    """That of the rows read back from the files, as every version before this had it recorded."""
+    read = RowsFingerprint()
+    for name, file in files.items():
+        for batch in pq.ParquetFile(file).iter_batches():
+            read.add(name, batch)
+    return read.hexdigest()
 
 
 def test_all_regions_together_come_with_the_region_as_a_feature_and_thinned_where_asked(settings: Settings) -> None:
