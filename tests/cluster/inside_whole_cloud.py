@@ -4,6 +4,8 @@ lost. Run by `test_cluster_of_three.py` in namespaces of its own. The tests foll
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from mage_platform.database import connect
 from mage_platform.errors import H2OUnavailable
 from mage_platform.features.training_set import training_set
 from mage_platform.registry import model_versions
-from mage_platform.settings import Settings
+from mage_platform.settings import PROJECT, Settings
 from mage_platform.training.h2o_connection import await_whole_cloud
 from mage_platform.training.held_out import truth_of
 from mage_platform.training.metrics import Scored, metrics_of
@@ -23,11 +25,12 @@ from mage_platform.training.regions import train_region
 from mage_platform.training.registration import register_candidates
 from serving import jvm
 from serving.encoding import RowEncoder
-from tests.cluster.kubernetes_network import SERVICE, address_of, cluster_dns
+from tests.cluster.kubernetes_network import SERVICE, Pod, address_of, cluster_dns
 from tests.cluster.stateful_set import PODS, Cluster, at, long, plan_of, trained_while
 from tests.h2o_requests import h2o_json
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+PROBE = PROJECT / "k8s" / "images" / "h2o" / "whole_cloud_leader.sh"
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +73,19 @@ def test_only_the_leader_of_the_expected_number_of_nodes_is_trained_on(cluster: 
         await_whole_cloud(at(settings, SERVICE, nodes=4, wait=60))
     with pytest.raises(H2OUnavailable, match="it has 3 nodes, and 1 expected"):
         await_whole_cloud(at(settings, SERVICE, nodes=1, wait=60))
+
+
+def test_the_probe_of_the_image_is_passed_by_the_leader_of_the_whole_cloud_alone(cluster: Cluster) -> None:
+    def probed(pod: Pod, nodes: int) -> tuple[int, str]:
+        command = ["nsenter", f"--target={pod.process.pid}", "--net", "bash", str(PROBE)]
+        environment = {**os.environ, "H2O_NODE_EXPECTED_COUNT": str(nodes)}
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        return done.returncode, done.stdout.strip()
+
+    leader = cluster.leader()
+    for pod in cluster.pods.values():
+        assert probed(pod, 3) == ((0, "") if pod is leader else (1, "not the leader"))
+    assert probed(leader, 4) == (1, "the cloud has not 4 nodes")
 
 
 def test_a_lost_node_is_noticed_before_h2o_notices_and_nothing_is_registered(

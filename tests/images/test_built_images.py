@@ -17,7 +17,7 @@ SECRET = re.compile(
     r"\.pem$|\.key$|\.env$|password|secret|userlist|id_(rsa|ed25519)|credentials|\.netrc$|pip\.conf$|verification_keys$"
 )
 PUBLIC = re.compile(
-    r"^/(usr|etc/ssl|etc/pam\.d|var/lib/dpkg|var/lib/pam)/|^/(opt/venv/lib|app)/.*(\.py|\.pyc|\.pyi|\.js|\.html|\.css|cacert\.pem|\.ya?ml)$"
+    r"^/(usr|etc/ssl|etc/pam\.d|var/lib/dpkg|var/lib/pam)/|^/(opt/venv/lib|app)/.*(\.py|\.pyc|\.pyi|\.js|\.html|\.css|cacert\.pem|\.ya?ml|\.template)$"
 )
 COMPILERS = ("cc", "gcc", "g++", "c++", "clang", "make", "javac", "cargo", "rustc")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from urllib.parse import quote
 
@@ -54,7 +55,9 @@ def test_the_server_comes_up_on_a_read_only_root(
         "platform_signing_key": passwords.signing_key.get_secret_value(),
         "platform_verification_keys": passwords.verification_keys,
     }
-    secrets = mounted_secrets(tmp_path / "secrets", files)
+    secrets, state = mounted_secrets(tmp_path / "secrets", files), tmp_path / "state"
+    state.mkdir()
+    os.chown(state, 10001, 10001)
     variables = {
         "PLATFORM_ENVIRONMENT": "production",
         "PLATFORM_DATABASE__HOST": "127.0.0.1",
@@ -69,7 +72,7 @@ def test_the_server_comes_up_on_a_read_only_root(
     options = [f"--env={name}={value}" for name, value in variables.items()]
     options += [
         "--network=host", "--memory=3g", f"--volume={secrets}:/run/secrets/platform:ro",
-        "--tmpfs=/state:rw,size=64m,mode=0777",
+        f"--volume={state}:/state",
     ]  # fmt: skip
     image = images.engine.inspect(images.tag("mage"))
     command = [*image["Config"]["Cmd"][:-3], "127.0.0.1", "--port", str(port)]
@@ -78,5 +81,6 @@ def test_the_server_comes_up_on_a_read_only_root(
         container.await_that(lambda: container.exec(*check)[0] == 0, "healthy", 240)
         status = httpx.get(f"http://127.0.0.1:{port}/api/status").json()["statuses"][0]
         assert status["repo_path"] == "/app"
+        container.await_that((state / "mage").is_dir, "a folder for Mage's data", 20)
         assert status["require_user_authentication"] is True
         assert password not in container.exec("sh", "-c", "cat /proc/*/cmdline 2>/dev/null | tr '\\0' ' '")[1]
