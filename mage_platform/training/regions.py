@@ -143,9 +143,10 @@ def _train_on(
             trained = branch.train(
                 use_case.training, use_case.deciding_metric, frames["train"], frames["validate"], frames.get("blend")
             )
-            predicted = branch.predictions(trained.leader, frames["test"])
             mojo, genmodel = branch.export_mojo(trained.leader, folder)
             timed = beside.submit(score_microseconds, mojo, genmodel, test.select(schema.names))
+            # What is judged is what will be served: a level that training never saw can mean another score to the MOJO.
+            predicted = branch.predictions(branch.upload_mojo(mojo), frames["test"])
             explainer = _explainer(use_case, branch, trained, folder)
             importance = _importance(branch, trained, explainer)
             dependence = partial_dependence(branch, trained.leader, trained.classes, test, importance)

@@ -88,7 +88,9 @@ def test_nothing_committed_names_a_registry_host_or_a_path_of_a_machine() -> Non
     import subprocess
 
     files = subprocess.run(["git", "ls-files"], cwd=PROJECT, capture_output=True, text=True).stdout.split()
-    hosts = re.compile(r"pypi\." r"org|registry\.npmjs|files\.python" r"hosted|/home/(?!user/\.local/share/buildkit)\w+/|/roo" r"t/")
+    hosts = re.compile(
+        r"pypi\." r"org|registry\.npmjs|files\.python" r"hosted|/home/(?!user/\.local/share/buildkit)\w+/|/roo" r"t/"
+    )
     for name in files:  # BuildKit's rootless image has its own user's home, at the place exempted above
         path = PROJECT / name
         if path.suffix in {".py", ".md", ".txt", ".in", ".yaml", ".toml", ".sql", ".sh", ""} and path.is_file():
