@@ -15,7 +15,9 @@ from dockerfile_parse import DockerfileParser
 
 from mage_platform.decisions.located_yaml import Located, documents_of
 
-LEFT_OUT = {".git", ".venv", "venv", "node_modules", "__pycache__", ".platform", "site-packages", "build", "dist"}
+LEFT_OUT = {".git", ".venv", "venv", "node_modules", "__pycache__", ".platform", "site-packages"}
+OUTPUT = {"build", "dist"}
+"""Folders at the root that hold what was made of the project, where no git tells so."""
 LARGEST_BYTES = 2_000_000
 
 
@@ -48,7 +50,8 @@ class Project:
             command = ["git", "-C", str(self.root), "ls-files", "-co", "--exclude-standard", "-z", "."]
             listed = subprocess.run(command, capture_output=True, check=True).stdout.decode().split("\0")
         except (OSError, subprocess.SubprocessError, UnicodeDecodeError):
-            listed = [str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file()]
+            found = (path.relative_to(self.root) for path in self.root.rglob("*") if path.is_file())
+            listed = [str(path) for path in found if path.parts[0] not in OUTPUT]
         return sorted(path for path in listed if path and self._looked_at(path))
 
     def _looked_at(self, path: str) -> bool:

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from mage_platform.command_line.decisions import decisions
 from mage_platform.decisions import RULES, Finding, check_project
 from mage_platform.decisions.checking import CHECKS
+from mage_platform.decisions.project import Project
 from mage_platform.decisions.sarif import as_sarif
 from mage_platform.errors import ContractViolated
 
@@ -219,6 +220,13 @@ def test_a_planted_fault_is_found_where_it_stands(
 @pytest.mark.parametrize(("rule", "path", "fault", "line", "near"), CASES)
 def test_a_near_miss_is_left_alone(tmp_path: Path, rule: str, path: str, fault: str, line: int, near: str) -> None:
     assert [each for each in planted(tmp_path, path, near) if each.rule == rule] == []
+
+
+def test_a_folder_called_build_is_looked_at_unless_it_is_the_output_at_the_root(tmp_path: Path) -> None:
+    for place in ("build", "k8s/build"):
+        (tmp_path / place).mkdir(parents=True)
+        (tmp_path / place / "notes.txt").write_text("anything")
+    assert Project(tmp_path).files == ["k8s/build/notes.txt"]
 
 
 def test_every_rule_has_a_check_a_fault_and_a_near_miss() -> None:
