@@ -6,10 +6,10 @@
 
 Starts PostgreSQL and H2O of its own in a temporary folder, and removes them afterwards.
 
-flights   `mage-platform run train_regional_models` on the use case that ships | one process a region, as many side by side
-          (three regions and the pooled model)                                   as Mage has children: upload the same rows
-                                                                                 as parquet files, the same AutoML, predict,
-                                                                                 download the MOJO
+flights   `mage-platform run train_regional_models` on the use case that ships | one process a region, as many side
+          (three regions and the pooled model)                                   by side as Mage has children: upload
+                                                                                 the same rows as parquet files, the
+                                                                                 same AutoML, predict, download the MOJO
                                                                                  (`benchmarks/plain_training.py`)
 growth    the same command on regions of 300 rows each, two models a region    | the same, one region after the other in
                                                                                  one process, for the first 10 of them
