@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -16,7 +17,7 @@ from mage_platform.local.embedded import running
 from mage_platform.local.h2o_server import GIVEN_OPTIONS
 from mage_platform.local.passwords import keep_passwords
 from mage_platform.settings import Settings, load_settings
-from tests.side_by_side import is_a_worker, longest_first
+from tests.side_by_side import WholeFiles, is_a_worker, longest_first
 
 TEMPLATE = "template_platform"
 
@@ -24,6 +25,12 @@ TEMPLATE = "template_platform"
 def pytest_configure() -> None:
     """The Java servers of the tests live for less than a minute: compiling their code well is never paid back."""
     os.environ.setdefault(GIVEN_OPTIONS, "-XX:TieredStopAtLevel=1")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> WholeFiles:
+    """Which tests stay together on one worker."""
+    return WholeFiles(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

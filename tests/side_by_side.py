@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 LONGEST = (
     "tests/images/",
@@ -31,6 +32,17 @@ LONGEST = (
 def is_a_worker() -> bool:
     """Whether this process is one of several that share the tests."""
     return "PYTEST_XDIST_WORKER" in os.environ
+
+
+TOGETHER = ("tests/images/",)
+"""Folders that one worker does alone: what their files share takes minutes to make."""
+
+
+class WholeFiles(LoadScopeScheduling):
+    """Gives each worker whole files, and some folders whole."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((folder for folder in TOGETHER if nodeid.startswith(folder)), nodeid.split("::", 1)[0])
 
 
 def longest_first(items: list[pytest.Item]) -> None:

@@ -16,6 +16,7 @@ from mage_platform.contracts import FailedCandidate, GoodCandidate, UseCase
 from mage_platform.database import connect
 from mage_platform.errors import H2OUnavailable
 from mage_platform.features.training_set import training_set
+from mage_platform.local.passwords import secrets_folder
 from mage_platform.registry import model_versions
 from mage_platform.settings import PROJECT, Settings
 from mage_platform.training.h2o_connection import await_whole_cloud
@@ -78,7 +79,8 @@ def test_only_the_leader_of_the_expected_number_of_nodes_is_trained_on(cluster: 
 def test_the_probe_of_the_image_is_passed_by_the_leader_of_the_whole_cloud_alone(cluster: Cluster) -> None:
     def probed(pod: Pod, nodes: int) -> tuple[int, str]:
         command = ["nsenter", f"--target={pod.process.pid}", "--net", "bash", str(PROBE)]
-        environment = {**os.environ, "H2O_NODE_EXPECTED_COUNT": str(nodes)}
+        secrets = str(secrets_folder(cluster.settings))
+        environment = {**os.environ, "H2O_NODE_EXPECTED_COUNT": str(nodes), "PLATFORM_SECRETS_FOLDER": secrets}
         done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         return done.returncode, done.stdout.strip()
 

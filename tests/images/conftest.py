@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,10 +41,10 @@ class Images:
 
 
 @pytest.fixture(scope="session")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def engine() -> Iterator[Engine]:
     if reason := why_not():
         pytest.skip(f"no images here: {reason}")
-    engine = Engine(tmp_path_factory.mktemp("containers"))
+    engine = Engine(Path(tempfile.mkdtemp(prefix="images_")))  # podman refuses a path of more than 50 characters
     engine.prepare()
     try:
         yield engine

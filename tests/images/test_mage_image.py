@@ -9,7 +9,6 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from mage_platform.local.mage import OWNER
 from mage_platform.local.passwords import keep_passwords
 from mage_platform.local.ports import free_port
 from mage_platform.settings import Settings
@@ -65,9 +64,6 @@ def test_the_server_comes_up_on_a_read_only_root(
         "PLATFORM_DATABASE__THROUGH_PGBOUNCER": "true",
         "PLATFORM_REDIS__PORT": str(stack.redis.port),
         "PLATFORM_MAGE__PORT": str(port),
-        "REQUIRE_USER_AUTHENTICATION": "1",
-        "DEFAULT_OWNER_EMAIL": stack.mage.owner_email,
-        "DEFAULT_OWNER_USERNAME": OWNER,
     }
     options = [f"--env={name}={value}" for name, value in variables.items()]
     options += [
