@@ -21,6 +21,7 @@ from pydantic import SecretStr
 from mage_platform.local import child, postgres
 from mage_platform.local.passwords import Passwords
 from mage_platform.local.pgbouncer import find_pgbouncer
+from mage_platform.local.ports import free_port
 from mage_platform.local.supervisor import Service
 from mage_platform.settings import PREFIX, PROJECT, Settings, load_settings
 
@@ -41,12 +42,6 @@ for folder in "$STATE" "$SCRATCH"; do mount --bind "$folder" "$folder"; done
 mount -o remount,ro,bind /
 exec unshare --user --map-user=10001 --map-group=10001 "$@"
 """
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass

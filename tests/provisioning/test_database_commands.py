@@ -12,8 +12,9 @@ import psycopg
 import pytest
 
 from mage_platform.database.migrations import runner
+from mage_platform.local.ports import free_port
 from tests.provisioning.conftest import make_secrets
-from tests.provisioning.deployment import Cluster, free_port
+from tests.provisioning.deployment import Cluster
 
 pytestmark = pytest.mark.integration
 
